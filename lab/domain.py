@@ -30,6 +30,8 @@ from lab.world.vocabulary import DEFECT_KINDS, TRAINING_DEFECTS
 
 TRAIN, VALIDATE, TEST = 5_000_011, 6_000_011, 7_000_003
 """Streams of scenes; nothing else draws from these."""
+TILES, EPOCHS = 40_000, 6
+"""Toy tiles in training (and half the foreign ones), and how often each is seen."""
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 PHOTOGRAPHS = 0.5
 """Share of photographs among the foreign pictures of training."""
@@ -270,15 +272,15 @@ def measure(folder: Path, trained_on: Sequence[Path], held_out: Sequence[Path], 
     return "\n".join([toy_head, head[1], *refused, "", foreign_head, head[1], *passed])
 
 
-def train_domain(out: Path, photographs: Sequence[Path], tiles: int, epochs: int) -> None:
+def train_domain(out: Path, photographs: Sequence[Path]) -> None:
     """Train the network, set its threshold on validation scenes, and save both with what was trained on."""
     torch.manual_seed(TRAIN)
     net = DomainNet()
     shown = [image for folder in photographs for image in read_photographs(folder, True)]
-    train(net, toy_tiles(TRAIN, tiles), foreign_tiles(shown, TRAIN, 2 * tiles), epochs)
+    train(net, toy_tiles(TRAIN, TILES), foreign_tiles(shown, TRAIN, 2 * TILES), EPOCHS)
     scores = [net.score(image) for _, images in toy_groups(VALIDATE, 128) for image in images]
     net.register_to_config(threshold=round(float(np.quantile(scores, REFUSED)), 3))
     net.half().save_pretrained(out)
     names = [path.name for folder in photographs for path in photograph_files(folder, True)]
-    facts = {"photographs": names, "tiles": tiles, "epochs": epochs, "seed": TRAIN}
+    facts = {"photographs": names, "tiles": TILES, "epochs": EPOCHS, "seed": TRAIN}
     (out / "training.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")

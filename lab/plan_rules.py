@@ -3,16 +3,13 @@
 import random
 import re
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import torch
 
-from grefine.indicators import aq_map
 from grefine.indicators.aq_map import AQMap
 from grefine.indicators.calibration import Calibration
 from grefine.indicators.grids import GridMap
@@ -272,23 +269,8 @@ def plan_rows(world: World, parsed: bool = False) -> dict[str, Row]:
     return rows
 
 
-RULES: dict[str, tuple[tuple[Any, str, Any], ...]] = {
-    "places are as large as their things": ((GridMap, "_radius", lambda self, areas, most: most),),
-    "a look that is the ground's is no thing": ((GridMap, "beyond", lambda self, ground, limit: self),),
-    "what another claims is not the asked one": ((AQMap, "_is_anothers", lambda *given: False),),
-    "what hangs on a thing is where that is": ((AQMap, "_own_claim", lambda self, at, phrases, claims: claims[at]),),
-    "backgrounds are no things": ((aq_map, "_is_thing", lambda claim: True), (plans, "BACKGROUND", 1.0)),
-    "met things keep their places": ((plans, "edit_map", lambda alignment, *given: alignment.edit),),
-    "a mask does not grow into them": ((plans, "protected_mask", lambda cut, claims: np.zeros(cut.shape, bool)),),
-    "a thing takes its own pattern with it": ((plans, "depends_on", lambda *given: False),),
-    "a shared place counts once": ((plans, "_is_carried", lambda *given: False),),
-    "a damaged place is told as what it shows": ((plans, "shown_phrase", lambda *given: []),),
-}
-"""What can be switched off, and by what it is replaced then."""
-
-
-def table(count: int, rules: bool) -> str:
-    """Return the rows of both worlds as a table in Markdown; with `rules`, without each of the rules as well."""
+def table(count: int) -> str:
+    """Return the rows of both worlds as a table in Markdown."""
     worlds = (first_world(count), second_world(count))
     lines = [("plans that are right", "first world", "second world", "n"), ("---",) * 4]
 
@@ -300,9 +282,4 @@ def table(count: int, rules: bool) -> str:
     for key in true[0]:
         add(key, [rows[key] for rows in true])
     add("right, with the parser's phrases", [plan_rows(world, parsed=True)["right"] for world in worlds])
-    for name, parts in RULES.items() if rules else ():
-        with ExitStack() as off:
-            for owner, attribute, other in parts:
-                off.enter_context(patch.object(owner, attribute, other))
-            add(f"without: {name}", [plan_rows(world)["right"] for world in worlds])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

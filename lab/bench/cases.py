@@ -144,9 +144,9 @@ def misaligned_cases(kind: Misalignment, count: int, number: int, combinations: 
 
 
 def half_and_half(count: int, number: int) -> Cases:
-    """Draw half damaged pictures, half that miss their captions."""
-    wrong = [misaligned_cases(kind, count // 8, number + 1 + i) for i, kind in enumerate(CHANGED)]
-    return Cases.cat([damaged_cases(count // 2, number), *wrong])
+    """Draw half damaged pictures, half that miss their captions; at least one of each kind."""
+    wrong = [misaligned_cases(kind, max(count // 8, 1), number + 1 + i) for i, kind in enumerate(CHANGED)]
+    return Cases.cat([damaged_cases(max(count // 2, 1), number), *wrong])
 
 
 def wrong_scenes(

@@ -44,11 +44,11 @@ def train_tiny(
     for name in chosen:
         if name not in known:
             raise ConfigError(f"No part '{name}' in tiny: give one of {', '.join(known)}{nearest(name, known)}")
-    accelerator = Accelerator(cpu=cpu)
+    whole, accelerator = Budget(minutes, steps), Accelerator(cpu=cpu)
     total = sum(known[name].share for name in chosen)
     found = {}
     for name in chosen:
         part = known[name]
-        share = Budget(minutes=minutes * part.share / total) if minutes is not None else Budget(steps=steps)
+        share = Budget(minutes=whole.minutes * part.share / total) if whole.minutes else whole
         found[name] = part.run(out, part.open(name, seed), share, accelerator)
     return found
