@@ -199,8 +199,7 @@ def quality(pipe: GRefinePipeline, count: int) -> Table:
     from lab.bench.cases import Cases, clean_cases, damaged_cases, misaligned_cases
     from lab.bench.chain import Runner
     from lab.bench.verdicts import judge
-    from lab.bench_judges.check import tie_bands
-    from lab.bench_judges.networks import Judges
+    from lab.bench_judges.networks import Judges, tie_bands
     from lab.world.pictures import tensor_of
 
     wrong = Cases.cat([damaged_cases(count, 1), misaligned_cases("colour", count, 2)])

@@ -65,16 +65,16 @@ def candidates(
     seed: int = typer.Option(0),
 ) -> None:
     """What choosing among repaints wins where they are drawn anew, by who chooses."""
-    from lab.bench.candidates import measure
+    from lab.bench.guidance import candidate_rows
 
-    for line in measure(pipeline, count, tries, seed, say):
+    for line in candidate_rows(pipeline, count, tries, seed, say):
         typer.echo(line)
 
 
 @app.command()
 def steer(count: int = typer.Option(64, help="Pictures, half damaged, half that miss their captions.")) -> None:
     """Steering by gradient beside none, by the referee: one line of JSON per way."""
-    from lab.bench.steering import steering_rows
+    from lab.bench.guidance import steering_rows
 
     steering_rows(count, lambda row: typer.echo(json.dumps(row)))
 
@@ -86,9 +86,9 @@ def costs(
     plot: Path = typer.Option(None, help="Write the curve as a PNG."),
 ) -> None:
     """What tries at a region and steering cost, in CPU seconds per picture."""
-    from lab.bench.costs import measure
+    from lab.bench.guidance import cost_rows
 
-    measure(pipeline, count, plot, typer.echo)
+    cost_rows(pipeline, count, plot, typer.echo)
 
 
 @app.command()
@@ -119,7 +119,7 @@ def tiny(
     found = train_tiny(out, minutes=minutes, steps=steps, parts=names, seed=seed, cpu=device == "cpu")
     whole = all((out / name).is_dir() for name in ("vae", "unet", "clip", "pq_prompts"))
     if bundle and whole and not found.keys() <= CONTROLS.keys():
-        from lab.tiny.bundle import assemble
+        from lab.tiny.recipe import assemble
 
         assemble(out)
         typer.echo(f"pipeline: {out}", err=True)

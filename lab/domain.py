@@ -22,10 +22,10 @@ from grefine.errors import ConfigError
 from grefine.models.domain import DomainNet, levels, tiles
 from lab.bench.chain import quiet_pipeline
 from lab.foreign import DRAWN, blurred, crop, drawn, photograph, resized, saved
-from lab.tiny.stream import batch, generator
 from lab.tiny.unknown_damage import with_unknown_damage
 from lab.world.captions import describe
 from lab.world.pictures import to_picture
+from lab.world.stream import batch, generator
 from lab.world.vocabulary import DEFECT_KINDS, TRAINING_DEFECTS
 
 TRAIN, VALIDATE, TEST = 5_000_011, 6_000_011, 7_000_003

@@ -14,7 +14,7 @@ from grefine.errors import ConfigError
 from grefine.scorers.brisque_severity import severity_features
 from grefine.scorers.natural_statistics import luminance, patch_features
 from grefine.scorers.niqe import PATCH
-from lab.world.files import through
+from lab.world.pictures import through
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 SHARP = 0.75

@@ -27,7 +27,7 @@ from lab.world.captions import Caption
 from lab.world.defects import damage
 from lab.world.render import render
 from lab.world.scene import BIG, SMALL, Scenes
-from lab.world.seeds import BENCHMARK, source
+from lab.world.stream import BENCHMARK, source
 
 CELLS = 32
 """Cells along a side of a true map."""

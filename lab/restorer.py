@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from grefine.models.mdiqa import MDIQA, MDIQALoss
 from grefine.training.loop import Budget, Record, train
 from lab.bench.intervals import share
-from lab.judges.distortions import distort
-from lab.tiny.stream import generator
+from lab.judges.stream import distort
 from lab.world.render import render
 from lab.world.scene import sample
+from lab.world.stream import generator
 
 RESTORER_TRAIN, RESTORER_TEST = 8_000_009, 9_000_011
 """Scenes that no other part trains on or is measured with."""

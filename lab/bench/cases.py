@@ -14,7 +14,7 @@ from lab.world.defects import damage
 from lab.world.pictures import to_picture
 from lab.world.render import render
 from lab.world.scene import Combinations, Misalignment, Scenes, misalign, sample
-from lab.world.seeds import BENCHMARK, source
+from lab.world.stream import BENCHMARK, source
 from lab.world.vocabulary import DEFECT_KINDS, HELD_OUT_DEFECT, TRAINING_DEFECTS
 
 SIDE = 64

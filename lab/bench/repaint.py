@@ -1,20 +1,26 @@
 """Rows of the generator alone: the place is known, only the painting is judged."""
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from grefine.errors import ConfigError
 from grefine.refine.plan import JOIN
 from grefine.refine.settings import RefineConfig, Strengths
 from grefine.refine.strength import region_strength
 from lab.bench import intervals
-from lab.bench.cases import Cases, damaged_cases, misaligned_cases
+from lab.bench.cases import Cases, clean_cases, damaged_cases, misaligned_cases, quantised
 from lab.bench.chain import Outcome, Runner
 from lab.bench.report import Row
 from lab.bench.verdicts import ATTRIBUTE
 from lab.bench_judges.networks import Judges
-from lab.tiny.bundle import STRENGTHS
+from lab.tiny.recipe import STRENGTHS
+from lab.tiny.unet import KINDS
 from lab.world.scene import Combinations, Misalignment
 
 ROOM = 2
@@ -86,3 +92,42 @@ def sharpness_rows(runner: Runner, judges: Judges, count: int) -> dict[str, Row]
         "guide.sharpness": intervals.share(judges.blur(steered.images).numpy() < after),
         "guide.blur_left": intervals.ratio(after - clean, before - clean),
     }
+
+
+SETTINGS = (
+    "force_zeros_for_empty_prompt",
+    "requires_aesthetics_score",
+    "working_size",
+    "calibration",
+    "refine_defaults",
+)
+
+
+def early_pipeline(pipe: Any, folder: Path) -> Any:
+    """Return a pipeline that paints with the early checkpoint in `folder` (unet, text_encoder, text_encoder_2)."""
+    lacking = [name for name in KINDS if not (folder / name / "config.json").is_file()]
+    if lacking:
+        raise ConfigError(
+            f"'{folder}' is no early checkpoint: it lacks {', '.join(lacking)}. Give a folder with "
+            f"{', '.join(KINDS)}, as `python -m lab train tiny` leaves them."
+        )
+    early = {name: kind.from_pretrained(folder / name) for name, kind in KINDS.items()}
+    early = {name: part.to(pipe.device, pipe.unet.dtype) for name, part in early.items()}
+    settings = {key: value for key, value in pipe.config.items() if key in SETTINGS}
+    return type(pipe)(**(pipe.components | early), **settings)
+
+
+def native_cases(early: Any, judges: Judges, count: int, seed: int) -> Cases:
+    """Let the early checkpoint paint one object of each scene anew and keep the pictures in which it failed.
+
+    It failed where the attribute judge reads another colour or thing than the caption asks for.
+    """
+    good = clean_cases(3 * count, 80)
+    rows, slot = torch.arange(len(good)), good.scenes.present.float().argmax(1)
+    masks = good.objects[rows, slot]
+    asked = replace(good, slot=slot, masks=masks, kinds=["native"] * len(good))
+    options = {"masks": widened(masks), "strength": 0.95, "guard": False, "restorer": "none"}
+    out = Runner(early, seed)("early checkpoint", asked, prompts=phrase_first(asked), **options)
+    painted = replace(asked, images=quantised(out.images), masks=widened(masks))
+    failed = ~judges.read(painted.images, painted.scenes).right(painted.scenes)[rows, slot, :2].all(1)
+    return painted[failed.nonzero()[:count, 0].tolist()]

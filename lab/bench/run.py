@@ -18,15 +18,12 @@ from lab.bench import intervals
 from lab.bench.cases import CHANGED, Cases, clean_cases, damaged_cases, misaligned_cases, quantised
 from lab.bench.chain import Outcome, Runner, quiet_pipeline
 from lab.bench.gallery import draw_gallery
-from lab.bench.maps import BATCH, alignment_rows, quality_rows
-from lab.bench.native import early_pipeline, native_cases
-from lab.bench.repaint import exact_row, repaint_rows, sharpness_rows, widened
+from lab.bench.maps import BATCH, add_scorer_rows, alignment_rows, quality_rows
+from lab.bench.repaint import early_pipeline, exact_row, native_cases, repaint_rows, sharpness_rows, widened
 from lab.bench.report import Report
-from lab.bench.scorer_rows import add_scorer_rows
 from lab.bench.unharmed import outside_rows, saved_rows
 from lab.bench.verdicts import Verdict, judge, outcome_rows, records, repair_rows
-from lab.bench_judges.check import TieBands, check_judges, tie_bands
-from lab.bench_judges.networks import Judges
+from lab.bench_judges.networks import Judges, TieBands, check_judges, tie_bands
 from lab.world.vocabulary import HELD_OUT_DEFECT, TRAINING_DEFECTS
 
 ABLATIONS = {

@@ -12,10 +12,9 @@ from lab.bench.cases import Cases
 from lab.bench.chain import Runner
 from lab.bench.repaint import widened
 from lab.bench.report import Row
-from lab.bench_judges.check import TieBands
-from lab.bench_judges.networks import Judges
-from lab.world.files import Way, saved, scaled
-from lab.world.seeds import BENCHMARK, source
+from lab.bench_judges.networks import Judges, TieBands
+from lab.world.pictures import Way, saved, scaled
+from lab.world.stream import BENCHMARK, source
 
 WAYS: tuple[Way, ...] = ("jpeg", "webp", "resized")
 

@@ -10,8 +10,7 @@ from torch import Tensor
 from lab.bench import intervals
 from lab.bench.cases import Cases
 from lab.bench.report import Row
-from lab.bench_judges.check import PRESENT, TieBands
-from lab.bench_judges.networks import Judges
+from lab.bench_judges.networks import PRESENT, Judges, TieBands
 from lab.world.captions import ANY
 from lab.world.vocabulary import DEFECT_KINDS
 

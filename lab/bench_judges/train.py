@@ -17,13 +17,22 @@ from torch import Tensor, nn
 
 from grefine.io.atomic import write_text
 from grefine.training.loop import Budget, Record
-from lab.bench_judges.check import check_judges
-from lab.bench_judges.networks import CELL, NONE, SOUND, AttributeJudge, Judges, Referee, crop, load_weights
+from lab.bench_judges.networks import (
+    CELL,
+    NONE,
+    SOUND,
+    AttributeJudge,
+    Judges,
+    Referee,
+    check_judges,
+    crop,
+    load_weights,
+)
 from lab.fit import fit
 from lab.world.defects import damage
 from lab.world.render import Rendered, render
 from lab.world.scene import Scenes, sample
-from lab.world.seeds import JUDGES, source
+from lab.world.stream import JUDGES, source
 from lab.world.vocabulary import DEFECT_KINDS
 
 PARTS: dict[str, type[nn.Module]] = {"attributes": AttributeJudge, "referee": Referee}

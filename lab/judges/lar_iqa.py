@@ -15,8 +15,7 @@ from grefine.models.mdiqa_blocks import imagenet
 from grefine.training.loop import Budget, Record
 from grefine.training.losses import correlation_loss
 from lab.fit import begun, fit, geometry, save_half
-from lab.judges.auxiliary_heads import DamageHead, start_at
-from lab.judges.measures import draw, in_chunks
+from lab.judges.measures import DamageHead, draw, in_chunks, start_at
 from lab.judges.stream import JUDGE_TEST, JUDGE_VALIDATE, judged
 
 

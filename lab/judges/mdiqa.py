@@ -16,8 +16,15 @@ from grefine.models.mdiqa import DIMENSIONS, MDIQA
 from grefine.training.loop import Budget, Record
 from grefine.training.losses import norm_in_norm
 from lab.fit import begun, fit, geometry, save_half
-from lab.judges.auxiliary_heads import start_at
-from lab.judges.measures import away_from, dimension_measures, direction_measures, draw, in_chunks, own_distortion
+from lab.judges.measures import (
+    away_from,
+    dimension_measures,
+    direction_measures,
+    draw,
+    in_chunks,
+    own_distortion,
+    start_at,
+)
 from lab.judges.stream import JUDGE_TEST, JUDGE_VALIDATE, Judged, judged
 
 SPOTS = ("noisiness", "sharpness")

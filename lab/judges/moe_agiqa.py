@@ -17,14 +17,13 @@ from grefine.models.moe_agiqa import MoEAGIQA
 from grefine.training.loop import Budget, Record
 from grefine.training.losses import norm_in_norm
 from lab.fit import begun, fit, geometry, save_half
-from lab.judges.auxiliary_heads import ContentHead, DamageHead, start_at
-from lab.judges.measures import draw
+from lab.judges.measures import ContentHead, DamageHead, draw, start_at
 from lab.judges.prompts import Told, captions_for, encode, tell
 from lab.judges.stream import JUDGE_TEST, JUDGE_VALIDATE, Judged, judged
-from lab.tiny.stream import generator
 from lab.world.captions import describe
 from lab.world.render import render
 from lab.world.scene import MISALIGNMENTS, misalign, sample
+from lab.world.stream import generator
 from lab.world.tokenizer import build_tokenizer
 
 OVERLOOKED = 0.1

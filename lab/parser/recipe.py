@@ -1,18 +1,29 @@
 """The recipe of the embedded parser: treebank and made-up prompts in, one small file out."""
 
+import json
+import lzma
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from grefine.text.weights_file import ParserWeights
+from grefine.io.atomic import write_atomic
+from grefine.text.weights_file import MAGIC, ORDER, ParserWeights, features_signature
 from lab.parser.arc_training import LabellerTrainer, ParserTrainer
-from lab.parser.augment import joined_hyphens, noun_phrases, phrase_lists, prompt_like, rare_nouns
 from lab.parser.prompt_grammar import PromptGrammar
 from lab.parser.tagger_training import TaggerTrainer, build_lexicon
-from lab.parser.treebank import Sentence, read_treebank, treebank_file
-from lab.parser.weights_writer import write_weights
+from lab.parser.treebank import (
+    Sentence,
+    joined_hyphens,
+    noun_phrases,
+    phrase_lists,
+    prompt_like,
+    rare_nouns,
+    read_treebank,
+    treebank_file,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,3 +148,41 @@ def quantise(weights: np.ndarray, floor: float, top: int, kind: type) -> np.ndar
         return np.zeros(weights.shape, dtype=kind)
     scale = top / np.percentile(sizes[kept], 99.998)
     return np.clip(np.rint(np.where(kept, weights, 0) * scale), -top, top).astype(kind)
+
+
+def write_weights(path: Path, weights: ParserWeights) -> int:
+    """Write the file and return its size in bytes; equal weights give equal bytes."""
+    blocks, shapes = [], {}
+    for name in ORDER:
+        table = weights.tables[name]
+        kept = table != 0
+        values = table[kept]
+        wide = values.dtype.itemsize > 1
+        parts = [np.packbits(kept.ravel()).tobytes()]
+        # The low and the high byte of a number look different; apart they pack better.
+        parts += [values.view(np.uint8)[k::2].tobytes() for k in (0, 1)] if wide else [values.tobytes()]
+        packed = [_pack(p) for p in parts]
+        shapes[name] = {"shape": table.shape, "type": table.dtype.str, "blocks": [len(p) for p in packed]}
+        blocks += packed
+    words = "\n".join("\t".join(item) for item in (*weights.classes.items(), (), *weights.endings.items()))
+    vocabulary = lzma.compress(words.encode(), lzma.FORMAT_ALONE)
+    body = vocabulary + b"".join(blocks)
+    header = {
+        "about": weights.about,
+        "tags": weights.tags,
+        "labels": weights.labels,
+        "vocabulary": len(vocabulary),
+        "tables": shapes,
+        "checksum": zlib.crc32(body),
+        "features": features_signature(),
+    }
+    head = json.dumps(header, sort_keys=True).encode()
+    data = MAGIC + len(head).to_bytes(4, "little") + head + body
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, data)
+    return len(data)
+
+
+def _pack(part: bytes) -> bytes:
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15, 9, zlib.Z_HUFFMAN_ONLY)
+    return packer.compress(part) + packer.flush()

@@ -21,9 +21,9 @@ from grefine.models.finisher import Finisher
 from grefine.refine.strength import choose_timesteps
 from grefine.training.loop import Budget, Record
 from lab.fit import begun, fit, save_half
-from lab.tiny.stream import TRAIN, VALIDATE
 from lab.tiny.tasks import Task, draw_task
 from lab.tiny.unet import UnetSettings, encode, load, predict, scheduler
+from lab.world.stream import TRAIN, VALIDATE
 from lab.world.tokenizer import build_tokenizer
 
 STRENGTHS = {"restore": 0.2, "polish": 0.1}

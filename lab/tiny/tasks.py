@@ -8,14 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lab.tiny.stream import generator
 from lab.tiny.unknown_damage import with_unknown_damage
-from lab.world.captions import Caption, Thing, describe
+from lab.world.captions import Caption, Thing, describe, led
 from lab.world.defects import damage
-from lab.world.files import as_files
-from lab.world.queries import led
+from lab.world.pictures import as_files
 from lab.world.render import render
 from lab.world.scene import Misalignment, Scenes, misalign, sample
+from lab.world.stream import generator
 
 CELL = 4
 """Pixels per latent cell: every mask is snapped to whole cells, so that nothing hidden leaks through."""

@@ -16,16 +16,16 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionXLInpaintPipeline, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from grefine.errors import ConfigError
 from grefine.training.loop import Budget, Record, curves
 from lab.fit import fit, geometry, save_half
-from lab.tiny.samples import unet_samples
-from lab.tiny.stream import TRAIN, VALIDATE, signed
 from lab.tiny.tasks import Task, draw_task
+from lab.world.pictures import save_grid
+from lab.world.stream import TRAIN, VALIDATE, signed
 from lab.world.tokenizer import CONTEXT, build_tokenizer
 
 
@@ -273,3 +273,30 @@ def measure(
         found[f"val_{kind}"] = float(loss_of(net, tokenizer, data, alphas, source, settings))
     found["val_loss"] = sum(found.values()) / len(found)
     return found
+
+
+def unet_samples(net: Any, vae: AutoencoderKL, tokenizer: Any, plan: DDIMScheduler, path: Path) -> None:
+    """Draw, for edits and for restorations: what the sampler gets, the masked input, what it makes, the truth."""
+    pipe = StableDiffusionXLInpaintPipeline(
+        vae, net.text_encoder, net.text_encoder_2, tokenizer, tokenizer, net.unet, plan, add_watermarker=False
+    )
+    pipe.set_progress_bar_config(disable=True)
+    rows = []
+    for kind, strength in (("edit", 0.95), ("restore", 0.5)):
+        task = draw_task(VALIDATE, 77, 12, vae.device, (kind,))
+        mask = task.mask[:, None]
+        made = pipe(
+            prompt=task.prompts,
+            image=task.source,
+            mask_image=mask.float(),
+            strength=strength,
+            num_inference_steps=round(10 / strength),
+            guidance_scale=2.0,
+            height=64,
+            width=64,
+            output_type="pt",
+            generator=torch.Generator().manual_seed(0),
+        ).images
+        hidden = torch.where(mask, torch.tensor(0.5, device=vae.device), task.source)
+        rows += [task.source, hidden, torch.where(mask, made, task.source), task.clean]
+    save_grid(rows, path)

@@ -12,10 +12,10 @@ from torch import Tensor
 from grefine.errors import ConfigError
 from grefine.training.loop import Budget, Record, curves
 from lab.fit import begun, fit, geometry, save_half
-from lab.tiny.samples import save_grid
-from lab.tiny.stream import TRAIN, VALIDATE, batch, signed
 from lab.tiny.tasks import draw_task
 from lab.tiny.unet import UnetSettings, encode, load, predict, scheduler
+from lab.world.pictures import save_grid
+from lab.world.stream import TRAIN, VALIDATE, batch, signed
 from lab.world.tokenizer import build_tokenizer
 
 
@@ -143,7 +143,7 @@ def train_vae(out: Path, settings: VaeSettings, budget: Budget, accelerator: Acc
     with torch.no_grad():
         pairs = [data.clean.images, round_trip(vae, data.clean.images)]
         pairs += [data.damaged.images, round_trip(vae, data.damaged.images)]
-    save_grid(torch.cat(pairs), out / "training" / f"{name}_samples.png", columns=12)
+    save_grid(pairs, out / "training" / f"{name}_samples.png")
     return metrics
 
 

@@ -19,19 +19,17 @@ from grefine.models.moe_agiqa import MoEAGIQA
 from grefine.training.loop import Budget
 from grefine.training.losses import correlation_loss, norm_in_norm, rated_fidelity
 from lab.cli import app
-from lab.judges.auxiliary_heads import ContentHead, DamageHead
-from lab.judges.distortions import distort
 from lab.judges.mdiqa import MDIQASettings, spot_losses
 from lab.judges.mdiqa import build as build_mdiqa
-from lab.judges.measures import away_from, direction_measures
+from lab.judges.measures import ContentHead, DamageHead, away_from, direction_measures
 from lab.judges.moe_agiqa import MoEAGIQASettings, train_moe_agiqa
 from lab.judges.moe_agiqa import build as build_moe
 from lab.judges.prompts import captions_for, encode, falsify, tell
 from lab.judges.recipe import train_judge
-from lab.judges.stream import judged
-from lab.tiny.stream import generator
+from lab.judges.stream import distort, judged
 from lab.world.captions import describe
 from lab.world.scene import misalign, sample
+from lab.world.stream import generator
 from lab.world.tokenizer import build_tokenizer
 from lab.world.vocabulary import DEFECT_KINDS, HELD_OUT_DEFECT
 

@@ -14,8 +14,8 @@ from grefine.errors import ConfigError
 from grefine.models.mdiqa import MDIQA, MDIQALoss
 from grefine.training.loop import Budget
 from lab.cli import app
-from lab.judges.distortions import distort
 from lab.judges.mdiqa import MDIQASettings, build
+from lab.judges.stream import distort
 from lab.restorer import (
     Restorer,
     RestorerSettings,
@@ -25,7 +25,7 @@ from lab.restorer import (
     spoilt_pairs,
     train_restorer,
 )
-from lab.tiny.stream import generator
+from lab.world.stream import generator
 
 SMALL = RestorerSettings(width=16, blocks=2, batch=8, loss_weight=1.0)
 

@@ -15,7 +15,7 @@ from grefine.errors import ConfigError
 from grefine.resources import bundled
 from grefine.training.loop import Budget, Record, schedule
 from lab import CONFIGS
-from lab.muon import Muon, orthogonalise
+from lab.fit import Muon, orthogonalise
 from lab.tiny.clip import ClipSettings
 from lab.tiny.finisher import FinisherSettings, Studio, train_finisher
 from lab.tiny.recipe import CONTROLS, PARTS, train_again, train_tiny

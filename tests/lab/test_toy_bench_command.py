@@ -29,7 +29,7 @@ def test_an_unknown_pipeline_is_one_sentence(tmp_path, monkeypatch, capsys):
 
 def test_a_folder_that_is_no_early_checkpoint_is_refused(tmp_path):
     from grefine.errors import ConfigError
-    from lab.bench.native import early_pipeline
+    from lab.bench.repaint import early_pipeline
 
     with pytest.raises(ConfigError, match="unet, text_encoder, text_encoder_2"):
         early_pipeline(None, tmp_path)

@@ -6,8 +6,7 @@ import random
 
 import torch
 
-from lab.world.captions import ANY, coverage, describe, matches
-from lab.world.queries import draw_queries
+from lab.world.captions import ANY, coverage, describe, draw_queries, matches
 from lab.world.render import render
 from lab.world.scene import sample
 from lab.world.tokenizer import CONTEXT, build_tokenizer

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from grefine.errors import WeightsCorrupt, WeightsMissing
-from lab.bench_judges.check import PRESENT, as_jpeg, shifted, tie_bands
-from lab.bench_judges.networks import NONE, WEIGHTS, Judges, crop
+from lab.bench_judges.networks import NONE, PRESENT, WEIGHTS, Judges, as_jpeg, crop, shifted, tie_bands
 from lab.world.defects import damage
 from lab.world.render import render
 from lab.world.scene import misalign, sample

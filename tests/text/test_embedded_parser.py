@@ -9,7 +9,7 @@ from grefine.errors import WeightsCorrupt, WeightsMissing
 from grefine.text.embedded import SHIPPED, EmbeddedBackend
 from grefine.text.features import Lexicon, atom
 from grefine.text.weights_file import read_weights
-from lab.parser.weights_writer import write_weights
+from lab.parser.recipe import write_weights
 
 SENTENCES = [
     "a red ball on green grass",
