@@ -120,8 +120,7 @@ def statistics(samples: Sequence[Sample]) -> dict[str, np.ndarray]:
 def severity(samples: Sequence[Sample]) -> dict[str, np.ndarray]:
     """Fit features to severities by least squares on Gaussian kernels around some of the examples.
 
-    What a distortion adds to the severity of the untouched view counts more than the severity itself: judges compare
-    versions of one picture, and pictures differ by what they show.
+    What a distortion adds to the untouched view counts more than the severity itself: judges compare versions.
     """
     found = np.concatenate([one.found for one in samples])
     labels = np.concatenate([one.labels for one in samples])

@@ -44,10 +44,7 @@ class RestorerSettings:
 
 
 class Restorer(nn.Module):
-    """Return a picture with a learnt correction; at first the correction is nothing.
-
-    It works at half the resolution on four times the channels, which a CPU does in a quarter of the time.
-    """
+    """Return a picture with a learnt correction, at first none; it works at half the resolution, for speed."""
 
     def __init__(self, width: int = 40, blocks: int = 5) -> None:
         super().__init__()

@@ -122,11 +122,7 @@ def damaged_cases(count: int, number: int, held_out: bool = False, kinds: Sequen
 
 
 def misaligned_cases(kind: Misalignment, count: int, number: int, combinations: Combinations = "seen") -> Cases:
-    """Draw pictures that do not show what their caption asks for; their captions are truly not met.
-
-    With "held_out" combinations the object that is wrong is asked for in a pair of thing and colour that training
-    never shows.
-    """
+    """Draw pictures whose captions are not met; "held_out": the wrong object is asked for in a pair never trained."""
     found: list[Cases] = []
     for attempt in range(MOST_TRIES):
         if (lacking := count - sum(map(len, found))) <= 0:

@@ -128,10 +128,7 @@ def add_scorer_rows(report: Report, pipe: Any, count: int) -> None:
 
 
 def _swapped(scorer: Any, cases: Cases) -> list[bool]:
-    """Whether the judge of prompt and picture falls when a picture gets the next picture's prompt, which is not true.
-
-    Its alignment is read where it rates one, its quality otherwise.
-    """
+    """Whether the judge of prompt and picture falls under the next picture's prompt, where that is not true."""
     rows = torch.arange(len(cases))
     following = cases.captions[1:] + cases.captions[:1]
     untrue = ~matches(cases.scenes, [caption.objects[0] for caption in following])[rows, :, rows].any(1)

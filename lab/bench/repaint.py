@@ -76,11 +76,7 @@ def exact_row(cases: Cases, out: Outcome) -> Row:
 
 
 def sharpness_rows(runner: Runner, judges: Judges, count: int) -> dict[str, Row]:
-    """Return the share of blurred pictures that guidance makes sharper than the same seed without it.
-
-    Beside it stands what there was to gain: how much of the blur, beyond what the judge sees in the clean scenes, is
-    left without guidance.
-    """
+    """Return the share of blurred pictures that guidance makes sharper than the same seed, and what blur was left."""
     cases = damaged_cases(count, 60, kinds=("blur",))
     # Steering takes all steps of a stage; the other run gets as many, so that they differ in nothing else.
     alike = {"num_inference_steps": RefineConfig().total_steps, "guard": False, "restorer": "none"}
@@ -118,10 +114,7 @@ def early_pipeline(pipe: Any, folder: Path) -> Any:
 
 
 def native_cases(early: Any, judges: Judges, count: int, seed: int) -> Cases:
-    """Let the early checkpoint paint one object of each scene anew and keep the pictures in which it failed.
-
-    It failed where the attribute judge reads another colour or thing than the caption asks for.
-    """
+    """Let the early checkpoint paint one object of each scene anew; keep those that the judge reads otherwise."""
     good = clean_cases(3 * count, 80)
     rows, slot = torch.arange(len(good)), good.scenes.present.float().argmax(1)
     masks = good.objects[rows, slot]

@@ -43,13 +43,8 @@ def saved_rows(runner: Runner, good: Cases) -> tuple[dict[str, Row], list[dict[s
 
 
 def outside_rows(judges: Judges, bands: TieBands, bad: Cases, after: Tensor, prefix: str) -> dict[str, Row]:
-    """Return how often something outside the true damage is visibly worse, and the share of pixels that moved there.
-
-    Worse: in some 8x8 window the referee's distance to the clean scene, counted outside the widened true mask, rises
-    by more than the tie band of a visible change. A missing thing has no place of its own, so those pictures are left
-    out.
-    """
-    rows = [index for index, kind in enumerate(bad.kinds) if kind != "missing"]
+    """Return how often something outside the true damage is visibly worse, and the share of pixels moved there."""
+    rows = [index for index, kind in enumerate(bad.kinds) if kind != "missing"]  # which has no place of its own
     bad, after = bad[rows], after[rows]
     outside = (~widened(bad.masks)).float()
     rise = judges.distance_map(after, bad.clean) - judges.distance_map(bad.images, bad.clean)

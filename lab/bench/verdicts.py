@@ -39,13 +39,7 @@ class Verdict:
 
 
 def judge(judges: Judges, bands: TieBands, cases: Cases, after: Tensor) -> list[Verdict]:
-    """Compare pictures with what came out of them (B, 3, 64, 64).
-
-    A perceptual defect is improved when the judge's distance to the clean scene inside the true mask falls by more
-    than the tie band, and worse when it rises by more. A misalignment is improved when the asked attribute becomes
-    right, no reading of another object changes, and nothing else that the caption asks of this object is lost; it is
-    worse when anything that was right is wrong. A good picture is worse when it changes visibly anywhere.
-    """
+    """Compare pictures with what came out of them (B, 3, 64, 64), by the rules of docs/toyworld.md."""
     first, then = judges.read(cases.images, cases.scenes), judges.read(after, cases.scenes)
     right, still = first.right(cases.scenes), then.right(cases.scenes)
     lost = right & ~still

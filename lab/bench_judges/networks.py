@@ -1,9 +1,7 @@
 """The judges of the benchmark: plain convolutional nets that no pipeline ever loads.
 
-They are of another architecture than everything in a pipeline, are trained on scenes of their own seeds
-(`python -m lab train judges`), and know every kind of defect, the held-out one included. `AttributeJudge` reads
-colour, thing and texture at a known place; `Referee` sees the whole picture, finds defects and things anywhere, and
-its features measure how far two pictures are apart.
+`AttributeJudge` reads colour, thing and texture at a known place; `Referee` sees the whole picture, finds defects and
+things anywhere, and its features measure how far two pictures are apart.
 """
 
 from dataclasses import dataclass
@@ -148,11 +146,7 @@ class Judges:
 
     @torch.no_grad()
     def distance_map(self, first: Tensor, second: Tensor) -> Tensor:
-        """Return (B, S, S): how far apart two pictures are at each pixel, in the referee's features.
-
-        The root of the mean squared difference over the channels of each layer, each averaged over 3x3 cells, so that
-        a shift by a pixel counts little; the three layers count alike.
-        """
+        """Return (B, S, S): how far apart two pictures are at each pixel, in the three layers of the referee."""
         total = torch.zeros(len(first), *first.shape[-2:])
         for a, b in zip(self._soft_features(first), self._soft_features(second), strict=True):
             apart = (a - b).square().mean(1, keepdim=True).sqrt()

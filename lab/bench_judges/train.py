@@ -1,9 +1,4 @@
-"""Trains the judges of the toy world's benchmark: apart from every pipeline, on scenes of their own.
-
-Their seeds, their architecture and their defects (the held-out kind included) differ from what pipelines are made of.
-Half of the crops and pictures are softened, shifted or dimmed a little, so that a judge reads what an autoencoder
-gives back without ever having met one.
-"""
+"""Train the benchmark's judges, apart from every pipeline: other seeds, architecture and defects (smears included)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -114,10 +109,7 @@ class Truth:
 def draw(
     seed: int, number: int, count: int, device: torch.device | str = "cpu"
 ) -> tuple[Tensor, Truth, torch.Generator]:
-    """Return the pictures (2B, 3, S, S), their truth and the random source of batch `number`.
-
-    Half of the pictures are changed so little that nobody would call it a defect: softness, grain, light.
-    """
+    """Return the pictures (2B, 3, S, S) of a batch, half a little softer, grainier or darker, and their truth."""
     generator = source(JUDGES + seed, number)
     quarter = count // 4
     scenes = Scenes.cat([sample(count - quarter, generator), sample(quarter, generator, "held_out")])

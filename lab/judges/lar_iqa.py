@@ -44,11 +44,8 @@ def build() -> LARIQA:
 
 
 def tensor_views(model: LARIQA, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both views of images `(B, 3, S, S)` in 0..1 that are already as large as the crop.
-
-    The picture is rounded to 8 bits first, as the model's own `views` reads it.
-    """
-    images = (images * 255).round() / 255
+    """Return both views of images `(B, 3, S, S)` in 0..1 that are already as large as the crop."""
+    images = (images * 255).round() / 255  # as the model's own `views` reads it
     size = model.config["whole_size"]
     whole = F.interpolate(images, (size, size), mode="bilinear", align_corners=False, antialias=True)
     return imagenet(whole), imagenet(images)

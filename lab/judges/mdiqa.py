@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +21,6 @@ from lab.judges.measures import (
     direction_measures,
     draw,
     in_chunks,
-    own_distortion,
     start_at,
 )
 from lab.judges.stream import JUDGE_TEST, JUDGE_VALIDATE, Judged, judged
@@ -99,7 +97,7 @@ def train_mdiqa(out: Path, settings: MDIQASettings, budget: Budget, accelerator:
         return losses
 
     record = Record.load(out / "training", "mdiqa")
-    evaluate = partial(measure, model, JUDGE_VALIDATE, 128, thorough=False)
+    evaluate = partial(measure, model, JUDGE_VALIDATE, 128)
     look = {"evaluate": evaluate, "save": lambda: save_half(out, mdiqa=model), "every": 0.2}
     return fit(record, step, [model], settings, budget, accelerator, **look)
 
@@ -117,11 +115,7 @@ def score_losses(model: MDIQA, data: Judged, settings: MDIQASettings) -> dict[st
 
 
 def spot_losses(model: MDIQA, data: Judged) -> dict[str, Tensor]:
-    """Return the error on pictures that are blurred or noisy in one place, and how wrong their gradients point.
-
-    A score may be right while its gradient is a pattern that means nothing. Who steers or trains by a score follows
-    the gradient, so it is taught to point from the spoilt to the unspoilt picture.
-    """
+    """Return the error on pictures that are blurred or noisy in one place, and how wrong their gradients point."""
     images = data.images.requires_grad_()
     with sdpa_kernel(SDPBackend.MATH):  # the only attention whose gradient has a gradient
         found = model.score(images, SPOTS).dimensions
@@ -133,8 +127,8 @@ def spot_losses(model: MDIQA, data: Judged) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def measure(model: MDIQA, seed: int = JUDGE_TEST, count: int = 512, thorough: bool = True) -> dict[str, Any]:
-    """Return what it is worth on unseen scenes and, if thorough, what each distortion does to each dimension."""
+def measure(model: MDIQA, seed: int = JUDGE_TEST, count: int = 512) -> dict[str, float]:
+    """Return what it is worth on unseen scenes."""
     model.eval()
 
     def score(images: Tensor) -> Tensor:
@@ -143,14 +137,8 @@ def measure(model: MDIQA, seed: int = JUDGE_TEST, count: int = 512, thorough: bo
 
     data = judged(seed, 0, count)
     scores = in_chunks(score, data.images)
-    found: dict[str, Any] = {
-        f"mixed_{name}": srcc(scores[:, i], data.dimensions[:, i]) for i, name in enumerate(DIMENSIONS)
-    }
+    found = {f"mixed_{name}": srcc(scores[:, i], data.dimensions[:, i]) for i, name in enumerate(DIMENSIONS)}
     found |= dimension_measures(score, seed, count // 2) | direction_measures(model, seed, count // 4)
     overall = in_chunks(lambda images: model(images).overall, data.images)
     found["srcc_overall"] = srcc(overall, data.quality)
-    if thorough:
-        table = own_distortion(score, seed)
-        most = [max(table, key=lambda row: table[row][name]) == name for name in table]  # noqa: B023
-        found |= {"own_distortion": sum(most) / len(table), "fall_by_distortion": table}
     return found

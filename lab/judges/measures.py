@@ -26,14 +26,7 @@ def in_chunks(function: Callable[[Tensor], Tensor], images: Tensor, chunk: int =
 
 
 def dimension_measures(score: Callable[[Tensor], Tensor], seed: int, count: int) -> dict[str, float]:
-    """Return the rank correlation of every dimension with its own distortion's strength, and the technical mean.
-
-    Every picture is distorted, in one dimension alone: where most pictures are equally good, their order is chance,
-    and even the truth with a little noise on it reaches 0.7 only.
-
-    Args:
-        score: from images `(B, 3, S, S)` to `(B, 9)`.
-    """
+    """Return the rank correlation of every dimension with its own distortion's strength, and the technical mean."""
     clean = judged(seed, 990_003, count, damaged_share=0.0, distorted_share=0.0).images
     strength = torch.rand(count, generator=generator(seed, 990_004))
     rho = {}
@@ -55,18 +48,6 @@ def direction_measures(model: MDIQA, seed: int, count: int) -> dict[str, float]:
             (gradient,) = torch.autograd.grad(model.score(images, (name,)).dimensions[name].sum(), images)
         found[f"direction_{name}"] = 1 - float(away_from(gradient, data.clean.images - images.detach()))
     return found
-
-
-def own_distortion(score: Callable[[Tensor], Tensor], seed: int, count: int = 64) -> dict[str, dict[str, float]]:
-    """Return how far each dimension falls (column) under each distortion at half strength (row), on clean scenes."""
-    clean = judged(seed, 990_001, count, damaged_share=0.0, distorted_share=0.0).images
-    before = in_chunks(score, clean)
-    table = {}
-    for name in DIMENSIONS:
-        spoilt = distort(clean, name, torch.full((count,), 0.5), generator(seed, 990_002))
-        fall = (before - in_chunks(score, spoilt)).mean(dim=0)
-        table[name] = {other: round(float(value), 4) for other, value in zip(DIMENSIONS, fall, strict=True)}
-    return table
 
 
 def away_from(found: Tensor, wanted: Tensor) -> Tensor:

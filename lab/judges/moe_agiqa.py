@@ -76,10 +76,7 @@ def views(images: Tensor) -> Tensor:
 def rate(
     model: MoEAGIQA, images: Tensor, ids: Tensor, mask: Tensor, crops_stand: bool = False
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Rate every image under each of its P prompts, encoding it once.
-
-    With `crops_stand` no gradient reaches the tower of crops, and the encoders run in bfloat16, half as long on a CPU.
-    """
+    """Rate every image under each of its P prompts, encoding it once; in bfloat16 where the tower of crops stands."""
     batch, prompts = ids.shape[:2]
     with torch.autocast(images.device.type, torch.bfloat16, enabled=crops_stand):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not crops_stand):
@@ -148,11 +145,8 @@ def measure(
 ) -> dict[str, float]:
     """Return what the two outputs are worth on unseen scenes.
 
-    `srcc_quality` and `srcc_alignment` are rank correlations with the truth; `prompt` is the share of pictures whose
-    alignment falls when their prompt is swapped for another picture's that is less true of them; `pair_*` the share
-    whose alignment is lower after the scene was changed under the same prompt, by what was changed, `overlooked_*`
-    the share of which it hardly falls; these and the rank correlation with the severity of local defects are measured
-    only if thorough.
+    `prompt`: alignment falls under another picture's prompt that is less true; `pair_*`: after the scene was changed
+    under the same prompt; `overlooked_*`: hardly. Only if thorough: `pair_*`, `overlooked_*`, `srcc_severity`.
     """
     model.eval()
     length, tokenizer = model.config["text_length"], tokenizer or build_tokenizer()

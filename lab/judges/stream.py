@@ -148,13 +148,9 @@ def judged(
 ) -> Judged:
     """Render batch `number`: a share with a local defect, and every dimension distorted in a share of its own.
 
-    Args:
-        single_share: share of pictures that are distorted in exactly one dimension instead, and not damaged locally.
-        local_exponent: how a local defect's severity becomes a loss in its dimension: 1 counts it by its share of the
-            picture, as a mean over places would; less makes little damage count for more.
-        versions: how many pictures show the same scene, each spoilt in its own way: what they share can then not be
-            what tells their qualities apart. `count` must be a multiple of it.
-        files: share of pictures that went through a file at last, which costs them no quality.
+    A `single_share` is distorted in one dimension instead. `versions` pictures show each scene, so that what it shows
+    cannot tell their qualities apart. With a `local_exponent` below 1 little local damage counts for more. A share
+    goes through `files` at last, which costs no quality.
     """
     source = generator(seed, number)
     scenes = sample(count // versions, source)

@@ -11,9 +11,8 @@ import numpy as np
 
 from grefine.io.atomic import write_atomic
 from grefine.text.weights_file import MAGIC, ORDER, ParserWeights, features_signature
-from lab.parser.arc_training import LabellerTrainer, ParserTrainer
 from lab.parser.prompt_grammar import PromptGrammar
-from lab.parser.tagger_training import TaggerTrainer, build_lexicon
+from lab.parser.trainers import LabellerTrainer, ParserTrainer, TaggerTrainer, build_lexicon
 from lab.parser.treebank import (
     Sentence,
     joined_hyphens,
@@ -107,10 +106,7 @@ def train_parser(
 def training_data(
     bank: Sequence[Sentence], recipe: ParserRecipe, random: np.random.RandomState
 ) -> tuple[list[Sentence], list[int]]:
-    """Return treebank sentences and made-up prompts, and the jackknife fold of each.
-
-    The treebank is cut into stretches, so that a document is not tagged by a tagger that knows its other half.
-    """
+    """Return treebank sentences and made-up prompts, and the jackknife fold of each: stretches, to keep documents."""
     whole = [joined_hyphens(s) for s in bank]
     grammar = PromptGrammar(random, rare_nouns(whole))
     made = [grammar.prompt() for _ in range(recipe.prompts)]

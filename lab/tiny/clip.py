@@ -1,8 +1,6 @@
-"""The CLIP of both maps: contrastive, with dense truth on the value-value path.
+"""The CLIP of both maps: contrastive, with the toy world's truth about every phrase and defect on the dense path.
 
-The toy world knows where every phrase and every defect is, so the maps are supervised with it. Phrases answer against
-the empty text (Eq. 5), quality against learned good and bad prompts (Eq. 3): nothing else is trained that the maps
-do not use.
+Phrases answer against the empty text (Eq. 5), quality against learned good and bad prompts (Eq. 3).
 """
 
 import math
@@ -150,13 +148,9 @@ def losses(
 
 
 def phrase_losses(logits: Tensor, truth: Tensor, nearly: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the cell-wise loss of all phrases on all images, and the loss of their peaks.
+    """Return the cell-wise loss of all phrases on all images (B, N, Q), and the loss of their peaks.
 
-    Args:
-        logits: (B, N, Q).
-        truth: (B, K + 2, Q) bool, which things of the scene a phrase means.
-        nearly: (B, K + 2, Q) bool, which things it would mean but for one attribute.
-        cells: (B, K + 2, g, g) coverage.
+    `truth` and `nearly` (B, K + 2, Q) say which things a phrase means and would mean but for one attribute.
     """
 
     def covered(which: Tensor) -> Tensor:
@@ -181,12 +175,7 @@ def contrastive_loss(table: Tensor) -> Tensor:
 
 
 def prompt_loss(paired: Tensor, changed: Tensor) -> Tensor:
-    """Teach Eq. 8's a_0: a caption fits its clean and its damaged image, not the misaligned one nor another's.
-
-    Args:
-        paired: (3B, B) logits of all images against the clean captions less the empty text.
-        changed: (B,) bool.
-    """
+    """Teach Eq. 8's a_0 (3B, B): a caption fits its clean and its damaged image, not the misaligned nor another's."""
     count = paired.shape[1]
     own = [paired[i * count : (i + 1) * count].diagonal() for i in range(3)]
     other = paired[:count].roll(1, 1).diagonal()

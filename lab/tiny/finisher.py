@@ -210,14 +210,5 @@ def train_finisher(
         before, after = (float(loss_of(x, checked, untrained, settings)) for x in (checked.painted, made))
         return {"val_painted": before, "val_finished": after}
 
-    return fit(
-        record,
-        step,
-        [net],
-        settings,
-        budget,
-        accelerator,
-        evaluate=evaluate,
-        save=lambda: save_half(out, finisher=averaged()),
-        after_step=follow,
-    )
+    look = {"evaluate": evaluate, "save": lambda: save_half(out, finisher=averaged()), "after_step": follow}
+    return fit(record, step, [net], settings, budget, accelerator, **look)

@@ -1,10 +1,7 @@
 """The inpainting UNet and its two text encoders, trained together on what the refiner will ask of them.
 
-Four tasks share one network: fill a masked place from its phrase; turn one object into another; restore a damaged
-place from what is left of it, at the strength of its damage; and restore a whole image mildly (stage 2).
-Restoration starts from *defective* latents: what the deterministic sampler would see when it is asked to repair.
-It mostly sees the damaged picture in its masked-image channels too, and edits mostly see what they are to change
-(`unet_traits` of the pipeline).
+Restoration starts from *defective* latents: what the deterministic sampler would see when it is asked to repair. It
+mostly sees the damaged picture in its masked-image channels too, as edits do what they are to change (`unet_traits`).
 """
 
 from collections import deque

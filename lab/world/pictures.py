@@ -40,10 +40,7 @@ Way = Literal["jpeg", "webp", "resized", "noise"]
 
 
 def as_files(images: Tensor, generator: torch.Generator, share: float = 1.0) -> Tensor:
-    """Send a share of the images (B, 3, S, S), 0..1, through what files go through; the others come back as they are.
-
-    Three of four become JPEG, one WebP; before that a quarter is resized and a quarter gets a level of noise.
-    """
+    """Send a share of images (B, 3, S, S) through files, three of four JPEG, half resized or a level off before."""
     chosen = torch.rand(len(images), generator=generator) < share
     fate = torch.randint(4, (len(images), 2), generator=generator)
     found = images.clone()

@@ -1,7 +1,4 @@
-"""A byte-pair tokenizer in CLIP's format in which every word of the toy world is one token.
-
-Other words fall back to their letters, so that any prompt is legal.
-"""
+"""A byte-pair tokenizer in CLIP's format: a word of the toy world is one token, others fall back to their letters."""
 
 from itertools import pairwise
 
