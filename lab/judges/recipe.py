@@ -21,15 +21,10 @@ from lab.judges.mdiqa import MDIQASettings, train_mdiqa
 from lab.judges.moe_agiqa import MoEAGIQASettings, train_moe_agiqa
 from lab.world.vocabulary import HELD_OUT_DEFECT
 
-RECIPES = {
-    "mdiqa": Recipe(MDIQASettings, train_mdiqa),
-    "lar_iqa": Recipe(LARIQASettings, train_lar_iqa),
-    "moe_agiqa": Recipe(MoEAGIQASettings, train_moe_agiqa),
-}
-KINDS: dict[str, tuple[Any, Callable[..., dict[str, Any]]]] = {
-    "mdiqa": (MDIQA, mdiqa.measure),
-    "lar_iqa": (LARIQA, lar_iqa.measure),
-    "moe_agiqa": (MoEAGIQA, moe_agiqa.measure),
+RECIPES: dict[str, tuple[Recipe, Any, Callable[..., dict[str, float]]]] = {
+    "mdiqa": (Recipe(MDIQASettings, train_mdiqa), MDIQA, mdiqa.measure),
+    "lar_iqa": (Recipe(LARIQASettings, train_lar_iqa), LARIQA, lar_iqa.measure),
+    "moe_agiqa": (Recipe(MoEAGIQASettings, train_moe_agiqa), MoEAGIQA, moe_agiqa.measure),
 }
 _TAUGHT = Path(__file__).parent / "taught.md"
 """What each judge was taught, under its name."""
@@ -44,31 +39,28 @@ def train_judge(
     seed: int | None = None,
     cpu: bool = False,
     config: str | Path | None = None,
-) -> dict[str, Any]:
-    """Train, or go on training, the judge `out`/`name` and return what it is worth on scenes that nothing else saw.
+) -> dict[str, float]:
+    """Train, or go on training, the judge `out`/`name`; measure it on scenes that nothing else saw, and write a card.
 
     `config` is a YAML file or its name in lab/configs/tiny; without it the judge's own.
-    Beside the component folder lie `training/NAME.json` (settings, curves) and inside it `metrics.json` and the card.
     """
     name = name.replace("-", "_")
     if name not in RECIPES:
         raise ConfigError(f"No judge '{name}': {', '.join(RECIPES)}{nearest(name, RECIPES)}")
-    recipe, folder = RECIPES[name], out / name
-    kind, measure = KINDS[name]
+    (recipe, kind, measure), folder = RECIPES[name], out / name
     recipe.run(out, recipe.open(config or name, seed), Budget(minutes=minutes, steps=steps), Accelerator(cpu=cpu))
-    found: dict[str, Any] = measure(kind.from_pretrained(folder, torch_dtype=torch.float32))
+    found = measure(kind.from_pretrained(folder, torch_dtype=torch.float32))
     write_atomic(folder / "metrics.json", json.dumps(found, indent=1).encode())
     write_atomic(folder / "README.md", model_card(name, folder, out / "training" / f"{name}.json", found).encode())
     return found
 
 
-def model_card(name: str, folder: Path, record: Path, measured: dict[str, Any]) -> str:
+def model_card(name: str, folder: Path, record: Path, measured: dict[str, float]) -> str:
     """Return the card of a trained judge as Markdown: what it is, what made it, its worth and where it ends."""
     trained = json.loads(record.read_text(encoding="utf-8"))
     settings = trained["runs"][-1]["settings"]
     size = sum(file.stat().st_size for file in folder.glob("*.safetensors")) / 1e6
-    numbers = {key: value for key, value in measured.items() if isinstance(value, (int, float))}
-    rows = "\n".join(f"| {key} | {value:.3f} |" for key, value in numbers.items())
+    rows = "\n".join(f"| {key} | {value:.3f} |" for key, value in measured.items())
     taught = _TAUGHT.read_text(encoding="utf-8").split(f"## {name}\n")[1].split("\n## ")[0].strip()
     spelled = ", ".join(f"{key} {value}" for key, value in settings.items())
     return f"""# Tiny {name}

@@ -47,7 +47,7 @@ class Caption:
     ground: Thing | None = None
     sky: Thing | None = None
     relation: tuple[int, int, int] | None = None
-    """(slot, slot, index into RELATIONS) if the caption relates two objects."""
+    """(slot, slot, index into RELATION_PHRASES) if the caption relates two objects."""
     order: tuple[int, ...] = field(default=())
     """Object slots in the order in which the caption names them."""
 
