@@ -23,10 +23,10 @@ from lab.bench import intervals
 from lab.bench.cases import CHANGED, damaged_cases, wrong_scenes
 from lab.bench.report import Row
 from lab.world import vocabulary as words
-from lab.world.captions import Caption
+from lab.world.captions import Caption, look_of
 from lab.world.defects import damage
 from lab.world.render import render
-from lab.world.scene import BIG, SMALL, Scenes
+from lab.world.scene import Scenes
 from lab.world.stream import BENCHMARK, source
 
 CELLS = 32
@@ -212,10 +212,9 @@ def _told(caption: Caption) -> tuple[tuple[str, ...], int]:
 def _layers(world: World, scene: Scenes, objects: torch.Tensor, ground: torch.Tensor) -> tuple[Layer, ...]:
     found = []
     for slot in scene.present[0].nonzero()[:, 0].tolist():
-        noun, colour, texture = (int(t[0, slot]) for t in (scene.noun, scene.colour, scene.texture))
-        radius = float(scene.radius[0, slot])
-        size = ["small"] if radius < SMALL else ["big"] if radius > BIG else []
-        told = [words.NOUNS[noun], words.COLOURS[colour], words.TEXTURES[texture], *size]
+        look = look_of(scene, 0, slot)
+        size = {0: ["small"], 1: ["big"]}.get(look.size, [])
+        told = {words.NOUNS[look.noun], words.COLOURS[look.colour], words.TEXTURES[look.texture], *size}
         found.append(Layer(frozenset(told), objects[slot].numpy()))
     floor, sky = (
         world.read(" ".join(phrases[int(at[0])]))

@@ -2,8 +2,8 @@
 
 import gzip
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,15 @@ class Sentence:
     labels: list[str]
     glued: list[bool]
     """True where no space follows the word."""
+
+    @classmethod
+    def of(cls, rows: Iterable[tuple[str, str, int, str, bool]]) -> "Sentence":
+        """Make a sentence of its words, each with tag, head and label, and whether the next one sticks to it."""
+        return cls(*map(list, zip(*rows, strict=True)))
+
+    def rows(self) -> Iterator[tuple[str, str, int, str, bool]]:
+        """Return each word with tag, head, label and whether the next one sticks to it."""
+        return zip(self.words, self.tags, self.heads, self.labels, self.glued, strict=True)
 
 
 def treebank_file(folder: Path, bank: str, part: str) -> Path:
@@ -44,12 +53,15 @@ def read_treebank(path: Path) -> list[Sentence]:
         blocks = (block.split("\n") for block in text.replace("\r\n", "\n").split("\n\n"))
         tables = ([cells for line in block if (cells := line.split("\t"))[0].isdigit()] for block in blocks)
         return [
-            Sentence(
-                [r[1].replace("\u00a0", " ").replace(" ", "") or "_" for r in rows],
-                [r[4] for r in rows],
-                [int(r[6]) - 1 for r in rows],
-                [r[7] for r in rows],
-                ["SpaceAfter=No" in r[9] for r in rows],
+            Sentence.of(
+                (
+                    r[1].replace("\u00a0", " ").replace(" ", "") or "_",
+                    r[4],
+                    int(r[6]) - 1,
+                    r[7],
+                    "SpaceAfter=No" in r[9],
+                )
+                for r in rows
             )
             for rows in tables
             if rows
@@ -78,9 +90,7 @@ def prompt_like(sentences: Sequence[Sentence], random: np.random.RandomState) ->
 
 
 def lowered(sentence: Sentence) -> Sentence:
-    return Sentence(
-        [w.lower() for w in sentence.words], sentence.tags, sentence.heads, sentence.labels, sentence.glued
-    )
+    return replace(sentence, words=[word.lower() for word in sentence.words])
 
 
 def without_stop(sentence: Sentence) -> Sentence:
@@ -100,10 +110,8 @@ def joined_hyphens(sentence: Sentence) -> Sentence:
         while (
             i + 2 < n
             and words[i + 1] in _HYPHENS
-            and sentence.glued[i]
-            and sentence.glued[i + 1]
-            and words[i][-1:].isalnum()
-            and words[i + 2][:1].isalnum()
+            and all(sentence.glued[i : i + 2])
+            and (words[i][-1:] + words[i + 2][:1]).isalnum()
         ):
             group += [i + 1, i + 2]
             i += 2
@@ -112,7 +120,7 @@ def joined_hyphens(sentence: Sentence) -> Sentence:
     if len(groups) == n:
         return sentence
     owner = {t: g for g, group in enumerate(groups) for t in group}
-    out = Sentence([], [], [], [], [])
+    rows = []
     for g, group in enumerate(groups):
         outside = [t for t in group if sentence.heads[t] == -1 or owner[sentence.heads[t]] != g]
         top = next((t for t in reversed(outside) if words[t] not in _HYPHENS), group[-1])
@@ -120,11 +128,9 @@ def joined_hyphens(sentence: Sentence) -> Sentence:
         label, tag = sentence.labels[top], sentence.tags[top]
         if len(group) > 1 and label in ("compound", "amod", "nmod", "obl:unmarked") and tag not in ("NNP", "NNPS"):
             label, tag = "amod", "JJ"
-        out.words.append("".join(words[t] for t in group))
-        out.tags.append(tag)
-        out.heads.append(-1 if head == -1 else owner[head])
-        out.labels.append(label)
-        out.glued.append(sentence.glued[group[-1]])
+        head = -1 if head == -1 else owner[head]
+        rows.append(("".join(words[t] for t in group), tag, head, label, sentence.glued[group[-1]]))
+    out = Sentence.of(rows)
     return out if _is_tree(out.heads) else sentence
 
 
@@ -167,31 +173,19 @@ def phrase_lists(phrases: Sequence[Sentence], count: int, random: np.random.Rand
     out = []
     for _ in range(count):
         size = int(random.choice([1, 2, 3, 4, 5, 7], p=[0.3, 0.2, 0.2, 0.15, 0.1, 0.05]))
-        joined = Sentence([], [], [], [], [])
+        rows: list[tuple[str, str, int, str, bool]] = []
         main = -1
         for k in range(size):
             item = phrases[int(random.randint(len(phrases)))]
+            base, top = len(rows) + bool(k), item.heads.index(-1)
             if k:
-                joined.words.append(",")
-                joined.tags.append(",")
-                joined.heads.append(-2)
-                joined.labels.append("punct")
-                joined.glued.append(False)
-            base = len(joined.words)
-            top = item.heads.index(-1)
-            joined.words += item.words
-            joined.tags += item.tags
-            joined.heads += [h + base if h >= 0 else main for h in item.heads]
-            joined.labels += [
-                label if h >= 0 else ("list" if k else "root")
-                for h, label in zip(item.heads, item.labels, strict=True)
-            ]
-            joined.glued += item.glued
-            if k:
-                joined.heads[base - 1] = base + top
+                rows.append((",", ",", base + top, "punct", False))
             else:
                 main = top
-        out.append(joined)
+            for word, tag, head, label, glued in item.rows():
+                head, label = (head + base, label) if head >= 0 else (main, "list") if k else (-1, "root")
+                rows.append((word, tag, head, label, glued))
+        out.append(Sentence.of(rows))
     return out
 
 
@@ -207,14 +201,11 @@ def _spans(heads: list[int]) -> list[tuple[int, int]]:
 
 def _keep(sentence: Sentence, inside: list[int]) -> Sentence:
     place = {t: k for k, t in enumerate(inside)}
-    heads = [place.get(sentence.heads[t], -1) for t in inside]
-    return Sentence(
-        [sentence.words[t] for t in inside],
-        [sentence.tags[t] for t in inside],
-        heads,
-        [sentence.labels[t] if h >= 0 else "root" for t, h in zip(inside, heads, strict=True)],
-        [sentence.glued[t] for t in inside],
-    )
+    rows = [*sentence.rows()]
+    out = Sentence.of(rows[t] for t in inside)
+    out.heads = [place.get(head, -1) for head in out.heads]
+    out.labels = [label if head >= 0 else "root" for label, head in zip(out.labels, out.heads, strict=True)]
+    return out
 
 
 def _is_tree(heads: list[int]) -> bool:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lab.tiny.unknown_damage import with_unknown_damage
-from lab.world.captions import Caption, Thing, describe, led
+from lab.world.captions import Caption, describe, led
 from lab.world.defects import damage
 from lab.world.pictures import as_files
 from lab.world.render import render
@@ -87,7 +87,7 @@ def _joined(parts: list[Task]) -> Task:
 def _fill(scenes: Scenes, source: torch.Generator, rng: random.Random, device: torch.device | str) -> Task:
     """Hide a place (an object's, or any) and ask for what was there; the start knows nothing of it."""
     clean = render(scenes, 64, device)
-    slot = _any_slot(scenes, source)
+    slot = torch.multinomial(scenes.present.float(), 1, generator=source)[:, 0]
     target = clean.objects[torch.arange(len(scenes)), slot]
     blobs = _blob(len(scenes), source).to(device)
     style = torch.rand(len(scenes), generator=source).to(device)[:, None, None]
@@ -101,7 +101,8 @@ def _fill(scenes: Scenes, source: torch.Generator, rng: random.Random, device: t
         _prompt(describe(scenes, i, rng), scenes, i, int(slot[i]) if hidden[i] else None, rng)
         for i in range(len(scenes))
     ]
-    return _task(clean.images, source_image, mask, clean.objects.any(1), _full(len(scenes), source), prompts, rng)
+    strength = 0.85 + 0.15 * torch.rand(len(scenes), generator=source)
+    return _task(clean.images, source_image, mask, clean.objects.any(1), strength, prompts, rng)
 
 
 def _edit(scenes: Scenes, source: torch.Generator, rng: random.Random, device: torch.device | str) -> Task:
@@ -203,21 +204,10 @@ def _prompt(caption: Caption, scenes: Scenes, index: int, slot: int | None, rng:
     """Write the prompt as the plan writes it: the phrase of the place first, then the caption; or the caption."""
     present = [k for k in range(scenes.present.shape[1]) if scenes.present[index, k]]
     if slot is not None and slot in present and rng.random() < 0.75:
-        thing = _exact(caption.objects[present.index(slot)], scenes, index, slot)
+        shown = {"noun": int(scenes.noun[index, slot]), "colour": int(scenes.colour[index, slot])}
+        thing = replace(caption.objects[present.index(slot)], **shown)
         return f"{led(thing, rng, 0.3).text} , {caption.text}"
     return caption.text
-
-
-def _exact(thing: Thing, scenes: Scenes, index: int, slot: int) -> Thing:
-    return replace(thing, noun=int(scenes.noun[index, slot]), colour=int(scenes.colour[index, slot]))
-
-
-def _full(count: int, source: torch.Generator) -> Tensor:
-    return 0.85 + 0.15 * torch.rand(count, generator=source)
-
-
-def _any_slot(scenes: Scenes, source: torch.Generator) -> Tensor:
-    return torch.multinomial(scenes.present.float(), 1, generator=source)[:, 0]
 
 
 def _grow(mask: Tensor, source: torch.Generator, least: int = 0) -> Tensor:

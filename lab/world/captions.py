@@ -79,16 +79,20 @@ def describe(scenes: Scenes, index: int, rng: random.Random) -> Caption:
     return Caption(text, objects, ground, sky, relation, tuple(slots))
 
 
+def look_of(scenes: Scenes, index: int, slot: int) -> Thing:
+    """Return all that can be said of one object, as a phrase without words."""
+    radius, told = float(scenes.radius[index, slot]), (scenes.noun, scenes.colour, scenes.texture)
+    return Thing("", *(int(t[index, slot]) for t in told), 0 if radius < SMALL else 1 if radius > BIG else ANY)
+
+
 def _thing(scenes: Scenes, index: int, slot: int, rng: random.Random, count: int = 1) -> Thing:
     """Name one object, leaving out what people leave out."""
-    noun, colour, texture = (int(t[index, slot]) for t in (scenes.noun, scenes.colour, scenes.texture))
-    radius = float(scenes.radius[index, slot])
-    size = 0 if radius < SMALL else 1 if radius > BIG else ANY
-    if size != ANY and (count > 1 or rng.random() < 0.6):
-        size = ANY
-    if rng.random() > (0.85 if texture else 0.25):
-        texture = ANY
-    return spell(Thing("", noun, colour, texture, size), rng, count)
+    thing = look_of(scenes, index, slot)
+    if thing.size != ANY and (count > 1 or rng.random() < 0.6):
+        thing = replace(thing, size=ANY)
+    if rng.random() > (0.85 if thing.texture else 0.25):
+        thing = replace(thing, texture=ANY)
+    return spell(thing, rng, count)
 
 
 def spell(thing: Thing, rng: random.Random, count: int = 1, article: bool = True) -> Thing:
@@ -231,9 +235,8 @@ def _object(scenes: Scenes, rng: random.Random) -> Thing:
         index, slot = rng.randrange(len(scenes)), rng.randrange(scenes.present.shape[1])
         if scenes.present[index, slot]:
             break
-    noun, colour, texture = (int(t[index, slot]) for t in (scenes.noun, scenes.colour, scenes.texture))
-    radius = float(scenes.radius[index, slot])
-    size = 0 if radius < SMALL else 1 if radius > BIG else ANY
+    look = look_of(scenes, index, slot)
+    noun, colour, texture = look.noun, look.colour, look.texture
     if rng.random() < 0.05 and texture:
         return Thing(rng.choice(["with ", ""]) + str(TEXTURE_NOUNS[texture]), texture=texture)
     if rng.random() < 0.45:
@@ -245,7 +248,7 @@ def _object(scenes: Scenes, rng: random.Random) -> Thing:
         noun,
         colour if rng.random() < 0.85 else ANY,
         texture if rng.random() < (0.75 if texture else 0.25) else ANY,
-        size if rng.random() < 0.25 else ANY,
+        look.size if rng.random() < 0.25 else ANY,
     )
     plural = 2 if rng.random() < 0.06 else 1
     return led(spell(thing, rng, count=plural, article=rng.random() < 0.85), rng)
