@@ -50,7 +50,7 @@ def bench(
 
 
 @app.command()
-def plans(count: int = typer.Option(200, help="Cases per world, as many of each kind.")) -> None:
+def plans(count: int = typer.Option(200, min=5, help="Cases per world, as many of each kind.")) -> None:
     """Plans from true maps of the toy world and of a second one that nothing was made for: are they right?"""
     from lab.plan_rules import table
 

@@ -22,8 +22,8 @@ from grefine.errors import ConfigError
 from grefine.models.domain import DomainNet, levels, tiles
 from lab.bench.chain import quiet_pipeline
 from lab.foreign import DRAWN, blurred, crop, drawn, photograph, resized, saved
-from lab.tiny.unknown_damage import with_unknown_damage
 from lab.world.captions import describe
+from lab.world.defects import with_unknown_damage
 from lab.world.pictures import to_picture
 from lab.world.stream import batch, generator
 from lab.world.vocabulary import DEFECT_KINDS, TRAINING_DEFECTS
@@ -249,9 +249,9 @@ def read_photographs(folder: Path, trained: bool | None) -> list[Image.Image]:
     return found
 
 
-def table(net: DomainNet, groups: Iterator[tuple[str, list[Image.Image]]], known: bool) -> list[str]:
+def table(net: DomainNet, head: str, groups: Iterator[tuple[str, list[Image.Image]]], known: bool) -> list[str]:
     """Return lines of a table of how many pictures were judged wrongly, group by group and over all."""
-    lines, wrong, total = [], 0, 0
+    lines, wrong, total = [f"| {head} | share |", "|---|---:|---:|---:|"], 0, 0
     for name, images in groups:
         missed = sum(net.knows(image) != known for image in images)
         wrong, total = wrong + missed, total + len(images)
@@ -265,11 +265,10 @@ def measure(folder: Path, trained_on: Sequence[Path], held_out: Sequence[Path], 
     net = DomainNet.from_pretrained(folder).float().eval()
     photographs = {"photographs": [i for other in trained_on for i in read_photographs(other, False)]}
     photographs |= {other.name: read_photographs(other, None) for other in held_out}
-    head = ["| {} | pictures | {} | share |", "|---|---:|---:|---:|"]
-    refused = table(net, chain(toy_groups(TEST, count), refined(count // 4)), True)
-    passed = table(net, foreign_groups(photographs, count), False)
-    toy_head, foreign_head = head[0].format("toy pictures", "refused"), head[0].format("foreign pictures", "let in")
-    return "\n".join([toy_head, head[1], *refused, "", foreign_head, head[1], *passed])
+    own = chain(toy_groups(TEST, count), refined(count // 4))
+    refused = table(net, "toy pictures | pictures | refused", own, True)
+    foreign = foreign_groups(photographs, count)
+    return "\n".join([*refused, "", *table(net, "foreign pictures | pictures | let in", foreign, False)])
 
 
 def train_domain(out: Path, photographs: Sequence[Path]) -> None:

@@ -169,19 +169,15 @@ def judge(world: World, case: Case, plan: RepairPlan) -> dict[str, bool]:
 
 def first_world(count: int) -> World:
     """Return `count` cases of the toy world, as many of each kind."""
+    named = (*words.NOUN_WORDS, *words.COLOUR_WORDS, *words.TEXTURE_ADJECTIVES)
+    places = [text for rows in (words.GROUND_PHRASES, words.SKY_PHRASES) for row in rows for text in row]
     known = {
-        w: group[0] for group in (*words.NOUN_WORDS, *words.COLOUR_WORDS, *words.TEXTURE_ADJECTIVES) for w in group
+        **{w: w for text in places for w in text.split()[1:] if w not in ("the", "a")},
+        **{w: group[0] for group in named for w in group},
+        **{words.plural(w): group[0] for group in words.NOUN_WORDS for w in group},
+        **{noun: row[0] for noun, row in zip(words.TEXTURE_NOUNS, words.TEXTURE_ADJECTIVES, strict=True) if noun},
+        **{"small": "small", "little": "small", "big": "big", "large": "big"},
     }
-    known |= {words.plural(w): group[0] for group in words.NOUN_WORDS for w in group}
-    known |= {
-        noun: group[0] for noun, group in zip(words.TEXTURE_NOUNS, words.TEXTURE_ADJECTIVES, strict=True) if noun
-    }
-    known |= {"small": "small", "little": "small", "big": "big", "large": "big"}
-    places = (words.GROUND_PHRASES, words.SKY_PHRASES)
-    known |= {
-        w: w for groups in places for group in groups for text in group for w in text.split()[1:] if w not in known
-    }
-    known = {w: meant for w, meant in known.items() if w not in ("the", "a")}
     world = World(known, [])
     each = count // len(KINDS)
     for number, kind in enumerate(CHANGED):

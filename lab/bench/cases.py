@@ -62,9 +62,6 @@ class Cases:
         columns = [getattr(self, field.name) for field in fields(self)]
         return Cases(*([c[i] for i in rows] if isinstance(c, list) else c[index] for c in columns))
 
-    def of(self, *kinds: str) -> "Cases":
-        return self[[i for i, kind in enumerate(self.kinds) if kind in kinds]]
-
     @property
     def perceptual(self) -> list[int]:
         """Rows with a perceptual defect."""

@@ -68,7 +68,8 @@ def candidate_rows(pipeline: str, count: int, tries: int, seed: int, say: Callab
     pipe: Any = quiet_pipeline(pipeline)
     pipe.register_to_config(unet_traits={})
     part = count / 176
-    cases = defective_cases(Sizes(damaged=round(64 * part), heldout=round(32 * part), misaligned=round(20 * part)))
+    damaged, heldout, misaligned = (max(1, round(number * part)) for number in (64, 32, 20))
+    cases = defective_cases(Sizes(damaged=damaged, heldout=heldout, misaligned=misaligned))
     pictures, texts = cases.pictures, [parse(prompt).text for prompt in cases.prompts]
     run, config = Runner(pipe, seed, say=say), resolve(RefineConfig(), pipe.config.refine_defaults, {})
     seen: Seen = {}

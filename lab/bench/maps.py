@@ -1,6 +1,6 @@
 """Rows of both maps: PQ-Map against the true defect, AQ-Map against what was changed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from grefine.text.parse import parse
 from grefine.types import AlignmentMap
 from lab.bench import intervals
 from lab.bench.cases import Cases, clean_cases, damaged_cases, misaligned_cases, pictures_of, spans
-from lab.bench.report import Report, Row
+from lab.bench.report import Row
 from lab.world.captions import matches
 from lab.world.stream import BENCHMARK, source
 
@@ -106,25 +106,16 @@ def _in_batches(look: Callable[..., list[Any]], *columns: Sequence[Any]) -> list
     return [found for start in starts for found in look(*(column[start : start + BATCH] for column in columns))]
 
 
-def add_scorer_rows(report: Report, pipe: Any, count: int) -> None:
-    """Measure each of MoE-AGIQA, MDIQA and LAR-IQA that the pipeline holds; the others are named as absent."""
-    scorers = {scorer.spec.name: scorer for scorer in pipe.judges()}
-    mixed = Cases.cat([damaged_cases(count, 70), clean_cases(count // 4, 71)])
-    quality = -mixed.severity.numpy()
+def scorer_rows(scorers: Mapping[str, Any], count: int) -> dict[str, Row]:
+    """Measure MoE-AGIQA, LAR-IQA and MDIQA, by name, as far as the pipeline has them."""
+    mixed, rows = Cases.cat([damaged_cases(count, 70), clean_cases(count // 4, 71)]), {}
     for name, row, value in (("moe_agiqa", "judge.moe", "moe_agiqa.quality"), ("lar_iqa", "judge.lar", "lar_iqa")):
-        if name not in scorers:
-            report.absent[row] = f"the pipeline has no {name}"
-            continue
-        scores = [s[value] for s in scorers[name](mixed.pictures, mixed.prompts)]
-        report.add({row: intervals.correlation(scores, quality)})
+        if name in scorers:
+            scores = [s[value] for s in scorers[name](mixed.pictures, mixed.prompts)]
+            rows[row] = intervals.correlation(scores, -mixed.severity.numpy())
     if "moe_agiqa" in scorers:
-        report.add({"judge.prompt": intervals.share(_swapped(scorers["moe_agiqa"], clean_cases(count, 72)))})
-    else:
-        report.absent["judge.prompt"] = report.absent["judge.moe"]
-    if "mdiqa" in scorers:
-        report.add(_dimension_rows(scorers["mdiqa"], count))
-    else:
-        report.absent["judge.mdiqa"] = report.absent["judge.mdiqa.own"] = "the pipeline has no mdiqa"
+        rows["judge.prompt"] = intervals.share(_swapped(scorers["moe_agiqa"], clean_cases(count, 72)))
+    return rows | (_dimension_rows(scorers["mdiqa"], count) if "mdiqa" in scorers else {})
 
 
 def _swapped(scorer: Any, cases: Cases) -> list[bool]:
@@ -137,7 +128,7 @@ def _swapped(scorer: Any, cases: Cases) -> list[bool]:
     return [b[name] < a[name] for a, b, use in zip(own, other, untrue.tolist(), strict=True) if use]
 
 
-def _dimension_rows(scorer: Any, count: int) -> dict[str, Any]:
+def _dimension_rows(scorer: Any, count: int) -> dict[str, Row]:
     """Correlate each technical dimension with the strength of its own distortion, and see which one moves it most."""
     cases, strength = clean_cases(count, 73), torch.rand(count, generator=source(BENCHMARK, 74))
 

@@ -38,17 +38,14 @@ def phrase_first(cases: Cases) -> list[str]:
     return [JOIN.join([caption.thing(slot).text, caption.text]) for caption, slot in told]
 
 
-def repaint_rows(runner: Runner, judges: Judges, count: int, unseen: bool) -> dict[str, Row]:
+def repaint_rows(runner: Runner, judges: Judges, count: int) -> dict[str, Row]:
     """Measure whether a changed attribute is right after its place was repainted from the phrase."""
     rows = {}
     for number, kind in enumerate(("colour", "object", "texture")):
         rows[f"repaint.{kind}"] = intervals.share(_repainted(runner, judges, kind, count, 40 + number))
-    if unseen:
-        right: list[bool] = []
-        for number, kind in enumerate(("colour", "object")):
-            right += _repainted(runner, judges, kind, count // 2, 50 + number, "held_out")
-        rows["repaint.heldout_pairs"] = intervals.share(right)
-    return rows
+    pairs = enumerate(("colour", "object"))
+    unseen = [_repainted(runner, judges, kind, count // 2, 50 + number, "held_out") for number, kind in pairs]
+    return rows | {"repaint.heldout_pairs": intervals.share(sum(unseen, []))}
 
 
 def _repainted(

@@ -75,11 +75,7 @@ class Report:
             lines += [f"| {name} | {_cells(self.rows[name])} |" for name in others]
         lines += self._by_kind()
         if self.absent:
-            by_reason: dict[str, list[str]] = {}
-            for name, reason in self.absent.items():
-                by_reason.setdefault(reason, []).append(name)
-            lines += ["", "Not measured:", ""]
-            lines += [f"- {', '.join(names)}: {reason}" for reason, names in by_reason.items()]
+            lines += ["", "Not measured:", "", *(f"- {name}: {reason}" for name, reason in self.absent.items())]
         return "\n".join(lines) + "\n"
 
     def _by_kind(self) -> list[str]:

@@ -24,7 +24,7 @@ from lab.world.captions import describe
 from lab.world.render import render
 from lab.world.scene import MISALIGNMENTS, misalign, sample
 from lab.world.stream import generator
-from lab.world.tokenizer import build_tokenizer
+from lab.world.vocabulary import build_tokenizer
 
 OVERLOOKED = 0.1
 """A fall of the alignment below this is too small to speak in the guard."""

@@ -27,8 +27,7 @@ from lab.world.pictures import as_files, save_grid
 from lab.world.render import render
 from lab.world.scene import MISALIGNMENTS, Scenes, misalign
 from lab.world.stream import TRAIN, VALIDATE, batch, generator
-from lab.world.tokenizer import CONTEXT, build_tokenizer
-from lab.world.vocabulary import DEFECT_KINDS
+from lab.world.vocabulary import CONTEXT, DEFECT_KINDS, build_tokenizer
 
 # Which factor of T_p each defect lowers beside "overall": technical, rational or natural.
 FACTOR_OF = {"blur": 1, "noise": 1, "jpeg": 1, "banding": 1, "smear": 1, "warp": 2, "cast": 3}

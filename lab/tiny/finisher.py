@@ -24,7 +24,7 @@ from lab.fit import begun, fit, save_half
 from lab.tiny.tasks import Task, draw_task
 from lab.tiny.unet import UnetSettings, encode, load, predict, scheduler
 from lab.world.stream import TRAIN, VALIDATE
-from lab.world.tokenizer import build_tokenizer
+from lab.world.vocabulary import build_tokenizer
 
 STRENGTHS = {"restore": 0.2, "polish": 0.1}
 """How strongly the refiner paints what it mends in stage 1 and in stage 2, in two steps."""

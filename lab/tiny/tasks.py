@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lab.tiny.unknown_damage import with_unknown_damage
-from lab.world.captions import Caption, describe, led
-from lab.world.defects import damage
+from lab.world.captions import describe, led
+from lab.world.defects import damage, with_unknown_damage
 from lab.world.pictures import as_files
 from lab.world.render import render
 from lab.world.scene import Misalignment, Scenes, misalign, sample
@@ -97,10 +96,7 @@ def _fill(scenes: Scenes, source: torch.Generator, rng: random.Random, device: t
     empty = torch.full_like(clean.images, 0.5)
     source_image = torch.where(mask[:, None], empty, clean.images)
     hidden = (mask & target).sum((1, 2)) > 0.5 * target.sum((1, 2))
-    prompts = [
-        _prompt(describe(scenes, i, rng), scenes, i, int(slot[i]) if hidden[i] else None, rng)
-        for i in range(len(scenes))
-    ]
+    prompts = [_prompt(scenes, i, int(slot[i]) if hidden[i] else None, rng) for i in range(len(scenes))]
     strength = 0.85 + 0.15 * torch.rand(len(scenes), generator=source)
     return _task(clean.images, source_image, mask, clean.objects.any(1), strength, prompts, rng)
 
@@ -128,7 +124,7 @@ def _edit(scenes: Scenes, source: torch.Generator, rng: random.Random, device: t
     others = (clean.objects & others.to(device)[:, :, None, None]).any(1)
     mask = torch.where(gone & (style < 0.75), _place_for(clean.objects[rows, slot], others, source), mask)
     mask = _snap(mask)
-    prompts = [_prompt(describe(scenes, i, rng), scenes, i, int(slot[i]), rng) for i in range(len(scenes))]
+    prompts = [_prompt(scenes, i, int(slot[i]), rng) for i in range(len(scenes))]
     strength = 0.6 + 0.4 * torch.rand(len(scenes), generator=source)
     # What lies outside the mask stays as it is, so it is the target there.
     target = torch.where(mask[:, None], clean.images, before.images)
@@ -152,7 +148,7 @@ def _restore(scenes: Scenes, source: torch.Generator, rng: random.Random, device
     prompts = []
     for i in range(len(scenes)):
         named = int(slot[i]) if cover[i, slot[i]] > 20 else None
-        prompts.append(_prompt(describe(scenes, i, rng), scenes, i, named, rng))
+        prompts.append(_prompt(scenes, i, named, rng))
     target = torch.where(mask[:, None], clean.images, damaged.images)
     shown = torch.rand(len(scenes), generator=source) < 0.92
     return _task(target, damaged.images, mask, clean.objects.any(1), strength, prompts, rng, shown)
@@ -169,7 +165,7 @@ def _polish(scenes: Scenes, source: torch.Generator, rng: random.Random, device:
     start = torch.where(pick > 0.8, damaged, start).clamp(0, 1)
     mask = torch.ones_like(clean.objects[:, 0])
     strength = 0.05 + 0.3 * torch.rand(len(scenes), generator=source)
-    prompts = [_prompt(describe(scenes, i, rng), scenes, i, None, rng) for i in range(len(scenes))]
+    prompts = [_prompt(scenes, i, None, rng) for i in range(len(scenes))]
     shown = torch.rand(len(scenes), generator=source) < 0.85
     return _task(clean.images, start, mask, clean.objects.any(1), strength, prompts, rng, shown)
 
@@ -200,9 +196,9 @@ def _sizes(rng: random.Random) -> list[int]:
     return [side, side, rng.randrange(0, side, 16), rng.randrange(0, side, 16), 64, 64]
 
 
-def _prompt(caption: Caption, scenes: Scenes, index: int, slot: int | None, rng: random.Random) -> str:
+def _prompt(scenes: Scenes, index: int, slot: int | None, rng: random.Random) -> str:
     """Write the prompt as the plan writes it: the phrase of the place first, then the caption; or the caption."""
-    present = [k for k in range(scenes.present.shape[1]) if scenes.present[index, k]]
+    caption, present = describe(scenes, index, rng), scenes.present[index].nonzero()[:, 0].tolist()
     if slot is not None and slot in present and rng.random() < 0.75:
         shown = {"noun": int(scenes.noun[index, slot]), "colour": int(scenes.colour[index, slot])}
         thing = replace(caption.objects[present.index(slot)], **shown)

@@ -23,7 +23,7 @@ from lab.fit import fit, geometry, save_half
 from lab.tiny.tasks import Task, draw_task
 from lab.world.pictures import save_grid
 from lab.world.stream import TRAIN, VALIDATE, signed
-from lab.world.tokenizer import CONTEXT, build_tokenizer
+from lab.world.vocabulary import CONTEXT, build_tokenizer
 
 
 @dataclass(frozen=True)

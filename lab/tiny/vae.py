@@ -16,7 +16,7 @@ from lab.tiny.tasks import draw_task
 from lab.tiny.unet import UnetSettings, encode, load, predict, scheduler
 from lab.world.pictures import save_grid
 from lab.world.stream import TRAIN, VALIDATE, batch, signed
-from lab.world.tokenizer import build_tokenizer
+from lab.world.vocabulary import build_tokenizer
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """The words of the toy world and what they look like (vocabulary.yaml). Indices in scenes point into these tuples."""
 
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -33,3 +35,35 @@ def words() -> list[str]:
     named = [*OPENINGS, *(name for rows in _TABLE.values() for row in rows for name in row if isinstance(name, str))]
     plurals = (plural(noun) for names in NOUN_WORDS for noun in names)
     return sorted({*EXTRA_WORDS, *VERBS, *filter(None, TEXTURE_NOUNS), *plurals, *" ".join(named).split()})
+
+
+CONTEXT = 40
+START, END = "<|startoftext|>", "<|endoftext|>"
+
+
+def build_tokenizer(context: int = CONTEXT) -> Any:
+    """Build the tokenizer; the same vocabulary on every machine."""
+    from transformers import CLIPTokenizer
+
+    # The printable stand-ins of the 256 bytes, in the order of every CLIP vocabulary.
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    symbols = [chr(byte) for byte in printable] + [chr(256 + index) for index in range(256 - len(printable))]
+    # Under these merges each word ends as one token; later words never disturb earlier ones.
+    merges: list[tuple[str, str]] = []
+    for word in words():
+        while len(pieces := _apply(word, merges)) > 1:
+            merges.append((pieces[0], pieces[1]))
+    tokens = [*symbols, *(s + "</w>" for s in symbols), *(a + b for a, b in merges), START, END]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    return CLIPTokenizer(
+        vocab=vocabulary, merges=merges, model_max_length=context, pad_token=END, unk_token=END, errors="replace"
+    )
+
+
+def _apply(word: str, merges: list[tuple[str, str]]) -> list[str]:
+    pieces = [*word[:-1], word[-1] + "</w>"]
+    rank = {pair: number for number, pair in enumerate(merges)}
+    while pairs := [(rank[pair], i) for i, pair in enumerate(pairwise(pieces)) if pair in rank]:
+        _, at = min(pairs)
+        pieces[at : at + 2] = [pieces[at] + pieces[at + 1]]
+    return pieces

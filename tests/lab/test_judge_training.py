@@ -30,8 +30,7 @@ from lab.judges.stream import distort, judged
 from lab.world.captions import describe
 from lab.world.scene import misalign, sample
 from lab.world.stream import generator
-from lab.world.tokenizer import build_tokenizer
-from lab.world.vocabulary import DEFECT_KINDS, HELD_OUT_DEFECT
+from lab.world.vocabulary import DEFECT_KINDS, HELD_OUT_DEFECT, build_tokenizer
 
 
 @pytest.mark.parametrize("path", golden_files("mdiqa*.json"), ids=lambda p: p.stem)

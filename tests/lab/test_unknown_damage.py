@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 
 from lab.tiny import unknown_damage
-from lab.tiny.unknown_damage import with_unknown_damage
-from lab.world.defects import damage
+from lab.world.defects import damage, with_unknown_damage
 from lab.world.render import render
 from lab.world.scene import sample
 
