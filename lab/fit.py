@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from accelerate import Accelerator
 from torch import Tensor, nn
 
 from grefine.config import load_config
 from grefine.training.loop import Budget, Record, train
-from lab import CONFIGS
+from lab import CONFIGS, table
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Recipe:
 
 def geometry(name: str) -> dict[str, Any]:
     """Return what one of tiny's networks is made with (lab/configs/tiny/networks.yaml)."""
-    return yaml.safe_load((CONFIGS / "tiny" / "networks.yaml").read_text(encoding="utf-8"))[name]
+    return table("configs/tiny/networks.yaml")[name]
 
 
 def begun(kind: Any, folder: Path, build: Callable[[], Any]) -> Any:

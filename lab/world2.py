@@ -4,11 +4,11 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
-import yaml
 from PIL import Image, ImageDraw
+
+from lab import table
 
 SIDE, FINE = 96, 4
 """Pixels along a side, and how much finer the polygons are drawn."""
@@ -31,7 +31,7 @@ SHAPES: dict[str, Points] = {
              (0.4, 0.6)],
     "bell": [(-0.2, -1), (0.2, -1), (0.55, 0.3), (0.95, 0.8), (-0.95, 0.8), (-0.55, 0.3)],
 }  # fmt: skip
-_TABLE = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+_TABLE = table("world2.yaml")
 COLOURS, PATTERNS, FLOORS, WALLS = (_TABLE[name] for name in ("colours", "patterns", "floors", "walls"))
 ALSO, TINTS = _TABLE["second names"], _TABLE["tints"]
 KNOWN: dict[str, str] = {

@@ -19,7 +19,7 @@ from lab.bench.chain import Outcome, Runner
 from lab.bench.report import Row
 from lab.bench.verdicts import ATTRIBUTE
 from lab.bench_judges.networks import Judges
-from lab.tiny.recipe import STRENGTHS
+from lab.tiny.recipe import STATED
 from lab.tiny.unet import KINDS
 from lab.world.scene import Combinations, Misalignment
 
@@ -55,7 +55,9 @@ def _repainted(
     if not len(cases):
         return []
     # At the strength that the pipeline itself would repaint such a place with.
-    strength = region_strength("noun" if kind == "object" else "attribute", 1.0, Strengths(**STRENGTHS))
+    strength = region_strength(
+        "noun" if kind == "object" else "attribute", 1.0, Strengths(**STATED["unet_traits"]["strengths"])
+    )
     alone = {"strength": strength, "guard": False, "restorer": "none"}
     out = runner(f"repaint {kind}", cases, masks=widened(cases.masks), prompts=phrase_first(cases), **alone)
     rows = torch.arange(len(cases))

@@ -52,6 +52,7 @@ def train_judges(out: Path, minutes: float, seed: int) -> dict[str, float]:
     """Train the judges, or go on training those in `out`; write them with a card and return how well they judge."""
     accelerator, settings = Accelerator(), JudgeSettings(seed=seed)
     torch.manual_seed(seed)
+    made = []
     for name, kind in PARTS.items():
         budget, model = Budget(minutes=minutes * settings.shares[name]), kind()
         if (out / f"{name}.safetensors").is_file():
@@ -59,17 +60,14 @@ def train_judges(out: Path, minutes: float, seed: int) -> dict[str, float]:
         _train_one(name, model.to(accelerator.device), out, budget, settings, accelerator)
         state = {k: v.half() if v.is_floating_point() else v for k, v in model.cpu().state_dict().items()}
         save_file({k: v.contiguous() for k, v in state.items()}, out / f"{name}.safetensors")
-    judges = Judges.load(out)
-    found = check_judges(judges)
-    records = {name: Record.load(out / "training", name) for name in PARTS}
-    sizes = {name: sum(p.numel() for p in getattr(judges, name).parameters()) for name in PARTS}
+        record, size = Record.load(out / "training", name), sum(p.numel() for p in model.parameters()) / 1e6
+        took = f"{record.samples:,} pictures in {record.cpu_seconds:.0f} CPU-seconds"
+        made.append(f"- `{name}.safetensors`: {size:.2f} M parameters, float16; {took}")
+    found = check_judges(Judges.load(out))
     rows = "\n".join(f"| {name} | {value:.4f} |" for name, value in found.items())
-    made = "\n".join(
-        f"- `{name}.safetensors`: {sizes[name] / 1e6:.2f} M parameters, float16; {record.samples:,} pictures in "
-        f"{record.cpu_seconds:.0f} CPU-seconds"
-        for name, record in records.items()
+    write_text(
+        out / "README.md", _CARD.read_text(encoding="utf-8").format(parts="\n".join(made), seed=seed, rows=rows)
     )
-    write_text(out / "README.md", _CARD.read_text(encoding="utf-8").format(parts=made, seed=seed, rows=rows))
     return found
 
 

@@ -16,6 +16,7 @@ from grefine.text.features import (
     TAGGER_STATIC,
     WORD_ATOMS,
     Lexicon,
+    Templates,
     atom,
     has_capitals,
     labeller_atoms,
@@ -29,11 +30,15 @@ class AveragedTable:
     """A (rows, classes) weight table whose average over all steps can be asked for at the end."""
 
     def __init__(self, bits: int, classes: int) -> None:
-        self.bits = bits
         self.shift = np.uint32(32 - bits)
         self.weights = np.zeros((1 << bits, classes), dtype=np.float32)
         self._late = np.zeros((1 << bits, classes), dtype=np.float32)
         self._step = 1.0
+
+    def rows(self, templates: Templates, atoms: np.ndarray) -> np.ndarray:
+        """Return which rows the templates of each example (examples, atoms) hash to."""
+        matrix = templates.matrix
+        return ((atoms @ matrix[:, :-1].T + matrix[:, -1]) >> self.shift).astype(np.int64)
 
     def scores(self, rows: np.ndarray) -> np.ndarray:
         """Sum the rows (examples, templates) of each example: (examples, classes)."""
@@ -104,11 +109,9 @@ class TaggerTrainer:
         self.index = {t: k for k, t in enumerate(tags)}
         self.lexicon = lexicon
         self.table = AveragedTable(bits, len(tags))
-        names = [atom("tag " + t) for t in tags] + [atom("tag edge")]
-        history = np.array(names, dtype=np.uint32)
-        matrix = TAGGER_DYNAMIC.matrix
-        tag1, tag2 = TAGGER_DYNAMIC.atoms["tag1"], TAGGER_DYNAMIC.atoms["tag2"]
-        self.history = history[:, None] * matrix[:, tag1], history[:, None] * matrix[:, tag2]
+        history = np.array([atom(f"tag {tag}") for tag in (*tags, "edge")], dtype=np.uint32)[:, None]
+        before = (TAGGER_DYNAMIC.matrix[:, TAGGER_DYNAMIC.atoms[name]] for name in ("tag1", "tag2"))
+        self.history = [history * column for column in before]
         self._prepared: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
 
     def _rows(self, sentence: Sentence) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -116,9 +119,7 @@ class TaggerTrainer:
         key = id(sentence)
         if key not in self._prepared:
             atoms = _static_atoms(sentence.words, self.lexicon)
-            matrix = TAGGER_STATIC.matrix
-            static = (atoms @ matrix[:, :-1].T + matrix[:, -1]) >> self.table.shift
-            matrix = TAGGER_DYNAMIC.matrix
+            static, matrix = self.table.rows(TAGGER_STATIC, atoms), TAGGER_DYNAMIC.matrix
             dynamic = atoms @ matrix[:, : atoms.shape[1]].T + matrix[:, -1]
             certain = [
                 self.index.get(self.lexicon.certain.get(number_form(w.lower()), ""), -1) for w in sentence.words
@@ -248,8 +249,7 @@ class ParserTrainer:
         return States([s.words for s in chosen], norms, [tag_atoms(tags[k]) for k in group], gold)
 
     def _rows(self, states: States, r: np.ndarray) -> np.ndarray:
-        matrix = PARSER.matrix
-        return ((states.atoms(r) @ matrix[:, :-1].T + matrix[:, -1]) >> self.table.shift).astype(np.int64)
+        return self.table.rows(PARSER, states.atoms(r))
 
 
 class LabellerTrainer:
@@ -290,5 +290,4 @@ class LabellerTrainer:
     def _rows(self, words: list[str], tags: list[str], heads: list[int]) -> np.ndarray:
         norms = [self.lexicon.atoms(w)[0] for w in words]
         atoms = labeller_atoms(words, norms, [int(a) for a in tag_atoms(tags)], heads)
-        matrix = LABELLER.matrix
-        return ((atoms @ matrix[:, :-1].T + matrix[:, -1]) >> self.table.shift).astype(np.int64)
+        return self.table.rows(LABELLER, atoms)

@@ -26,6 +26,7 @@ from grefine.models.moe_agiqa import MoEAGIQA
 from grefine.models.pq_prompts import PQPrompts
 from grefine.pipeline import GRefinePipeline
 from grefine.training.loop import Budget
+from lab import table
 from lab.fit import Recipe
 from lab.tiny.clip import ClipSettings, train_clip
 from lab.tiny.finisher import FinisherSettings, train_finisher
@@ -95,28 +96,8 @@ OPTIONAL: dict[str, Any] = {
     "domain": DomainNet,
     "finisher": Finisher,
 }
-DEFAULTS = {
-    "restorer": "inpaint",
-    "max_upscale": 1.0,
-    "guidance_scale": 2.0,
-    "dilate": 0.06,
-    "guard_trade": 2.0,
-    "guard_resolution": 0.05,
-}
-"""What this pipeline prefers where a call leaves it open. What its UNet draws is never as crisp as the renderer's own,
-so that without a trade the guard would turn down most right repairs."""
-STRENGTHS = {"noun": 0.9}
-"""Below SDXL's own: its numbers were measured so."""
-TRAITS = {
-    "damage": True,
-    "edited": True,
-    "strength": 0.2,
-    "steps": 2,
-    "least_change": 0.06,
-    "steps_mode": "executed",
-    "strengths": STRENGTHS,
-}
-"""Its UNet learned to see what it restores and what it changes."""
+STATED: dict[str, Any] = table("configs/tiny/pipeline.yaml")
+"""What the pipeline states besides its parts."""
 PIPELINE_FILE = '''"""So that diffusers finds the class: the code is grefine's."""
 
 from grefine import GRefinePipeline  # noqa: F401
@@ -142,14 +123,7 @@ def assemble(folder: Path, scenes: int = 512) -> GRefinePipeline:
     images, prompts = _pictures(scenes)
     pq = PQMap(parts["clip"], parts["pq_prompts"])
     done = calibrate(pq, AQMap(parts["clip"], parts["clip_tokenizer"]), images, prompts, false_alarms=FALSE_ALARMS)
-    pipe = GRefinePipeline(
-        **parts,
-        working_size=64,
-        calibration=done.calibration.to_dict() | {"counts": True},
-        refine_defaults=DEFAULTS,
-        unet_traits=TRAITS,
-        world={"name": "toy", "instead": "sdxl"},
-    )
+    pipe = GRefinePipeline(**parts, **STATED, calibration=done.calibration.to_dict() | {"counts": True})
     pipe.to(dtype=torch.float16).save_pretrained(folder)
     pipe.to(dtype=torch.float32)
     forget_origins(folder)

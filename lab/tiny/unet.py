@@ -59,18 +59,8 @@ MILD = 0.4
 
 
 def scheduler() -> DDIMScheduler:
-    """Make the schedule of the embedded pipeline: v-prediction that really ends in noise."""
-    return DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        prediction_type="v_prediction",
-        rescale_betas_zero_snr=True,
-        timestep_spacing="trailing",
-        clip_sample=False,
-        set_alpha_to_one=True,
-        steps_offset=0,
-    )
+    """Make the schedule of the embedded pipeline."""
+    return DDIMScheduler(**geometry("scheduler"))
 
 
 @dataclass

@@ -1,12 +1,11 @@
 """The words of the toy world and what they look like (vocabulary.yaml). Indices in scenes point into these tuples."""
 
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
-import yaml
+from lab import table
 
-_READ = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+_READ = table("world/vocabulary.yaml")
 EXTRA_WORDS = _READ.pop("further words").split()
 _TABLE = {name: tuple(map(tuple, rows)) for name, rows in _READ.items()}
 NOUN_WORDS, COLOUR_WORDS, COLOUR_RGB = _TABLE["nouns"], _TABLE["colours"], _TABLE["rgb"]
