@@ -27,7 +27,6 @@ from grefine.refine.seeds import pixel_digest
 from grefine.refine.settings import RefineConfig, resolve
 from grefine.refine.vae import encode_images
 from grefine.scorers.fidelity import ssim
-from grefine.scorers.protocol import Scorer, value_names
 from grefine.text.parse import parse
 from grefine.types import RepairPlan
 from lab.bench import intervals
@@ -43,24 +42,6 @@ KEEPS, TRUTH = "no judge: what keeps most", "no judge: what is nearest to the cl
 """What the choosers are held against: both by SSIM, the second knows what no chooser can know."""
 Seen = dict[bytes, list[list[np.ndarray]]]
 """By picture and region: the picture, and it with each try at the region."""
-
-
-class Remembering:
-    """A judge, or both maps' scores, that judges no picture twice."""
-
-    def __init__(self, own: Scorer | Callable[..., Any]) -> None:
-        self.own, self.known = own, {}
-        self.spec: Any = getattr(own, "spec", None)
-        self.values = value_names(own) if isinstance(own, Scorer) else ()
-
-    def __call__(self, images: Sequence[Image.Image], prompts: Any = None) -> list[Any]:
-        texts = [prompts] * len(images) if isinstance(prompts, str) else prompts
-        keys = [(pixel_digest(np.asarray(image)), text) for image, text in zip(images, texts, strict=True)]
-        new = {key: image for key, image in zip(keys, images, strict=True) if key not in self.known}
-        if new:
-            asked = prompts if isinstance(prompts, str) else [text for _, text in new]
-            self.known.update(zip(new, self.own(list(new.values()), asked), strict=True))
-        return [dict(self.known[key]) if self.spec is None else self.known[key] for key in keys]
 
 
 def candidate_rows(pipeline: str, count: int, tries: int, seed: int, say: Callable[[str], None]) -> Iterator[str]:
@@ -83,8 +64,11 @@ def candidate_rows(pipeline: str, count: int, tries: int, seed: int, say: Callab
     _, results = run.refine("draw", pictures, cases.prompts, candidates=f"{tries} by onlooker", **options)
     plans = [result.plan for result in results]
     maps = MapDrawer.of(*pipe.own_maps(), None, None)
-    own = Remembering(lambda images, texts: maps.scores(images, [parse(text) if text else None for text in texts]))
-    scorers, looks = [Remembering(scorer) for scorer in pipe.judges()], Judges.load()
+    scorers, looks = pipe.judges(), Judges.load()
+
+    def own(images: Sequence[Image.Image], prompts: Sequence[str | None]) -> list[dict[str, float]]:
+        return maps.scores(images, [parse(text) if text else None for text in prompts])
+
     bands = tie_bands(looks, 200)
     yield f"| who chooses among {tries} (n = {len(cases)}) | one try | chosen | best | share of the gap | worse |"
     yield "| --- | ---: | ---: | ---: | --- | --- |"
