@@ -102,10 +102,8 @@ def early_pipeline(pipe: Any, folder: Path) -> Any:
     """Return a pipeline that paints with the early checkpoint in `folder` (unet, text_encoder, text_encoder_2)."""
     lacking = [name for name in KINDS if not (folder / name / "config.json").is_file()]
     if lacking:
-        raise ConfigError(
-            f"'{folder}' is no early checkpoint: it lacks {', '.join(lacking)}. Give a folder with "
-            f"{', '.join(KINDS)}, as `python -m lab train tiny` leaves them."
-        )
+        made = "`python -m lab train tiny --parts early` makes one"
+        raise ConfigError(f"'{folder}' is no early checkpoint: it lacks {', '.join(lacking)}; {made}.")
     early = {name: kind.from_pretrained(folder / name) for name, kind in KINDS.items()}
     early = {name: part.to(pipe.device, pipe.unet.dtype) for name, part in early.items()}
     settings = {key: value for key, value in pipe.config.items() if key in SETTINGS}

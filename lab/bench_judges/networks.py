@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from grefine.errors import WeightsCorrupt, WeightsMissing
+from grefine.errors import WeightsCorrupt
 from grefine.evaluate.statistics import noise_band
 from grefine.indicators.evidence import separation_of
 from lab.world.defects import damage
@@ -189,15 +189,11 @@ class Judges:
 
 def load_weights(model: Net, path: Path) -> Net:
     """Fill a judge with the weights of a file."""
-    if not path.is_file():
-        raise WeightsMissing(
-            f"The judge '{path.name}' is not in '{path.parent}': `python -m lab train judges` makes it."
-        )
     try:
         model.load_state_dict(load_file(path))
-    except (SafetensorError, RuntimeError) as error:
+    except (OSError, SafetensorError, RuntimeError) as error:
         raise WeightsCorrupt(
-            f"'{path}' does not hold this judge's weights: `python -m lab train judges` makes them again."
+            f"'{path}' does not hold this judge's weights: `python -m lab train judges` makes them."
         ) from error
     return model
 

@@ -80,20 +80,11 @@ def train_mdiqa(out: Path, settings: MDIQASettings, budget: Budget, accelerator:
     def step(number: int) -> dict[str, Tensor]:
         model.train()
         losses = score_losses(model, draw(settings, number, accelerator.device), settings)
-        if settings.spots:
-            spots = judged(
-                SPOTS_TRAIN + settings.seed,
-                number,
-                settings.spots,
-                damaged_share=settings.spot_share,
-                distorted_share=0.0,
-                kinds=("blur", "noise"),
-                local_exponent=settings.local_exponent,
-                device=accelerator.device,
-            )
-            losses |= spot_losses(model, spots)
-            losses["loss"] = losses["loss"] + settings.spot_weight * losses["spots"]
-            losses["loss"] = losses["loss"] + settings.direction_weight * losses["direction"]
+        hurt = {"damaged_share": settings.spot_share, "distorted_share": 0.0, "kinds": ("blur", "noise")}
+        hurt |= {"local_exponent": settings.local_exponent, "device": accelerator.device}
+        losses |= spot_losses(model, judged(SPOTS_TRAIN + settings.seed, number, settings.spots, **hurt))
+        losses["loss"] = losses["loss"] + settings.spot_weight * losses["spots"]
+        losses["loss"] = losses["loss"] + settings.direction_weight * losses["direction"]
         return losses
 
     record = Record.load(out / "training", "mdiqa")

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from grefine.errors import ConfigError, nearest
 from grefine.io.atomic import write_atomic
 from grefine.models.lar_iqa import LARIQA
 from grefine.models.mdiqa import MDIQA
@@ -45,8 +44,6 @@ def train_judge(
     `config` is a YAML file or its name in lab/configs/tiny; without it the judge's own.
     """
     name = name.replace("-", "_")
-    if name not in RECIPES:
-        raise ConfigError(f"No judge '{name}': {', '.join(RECIPES)}{nearest(name, RECIPES)}")
     (recipe, kind, measure), folder = RECIPES[name], out / name
     recipe.run(out, recipe.open(config or name, seed), Budget(minutes=minutes, steps=steps), Accelerator(cpu=cpu))
     found = measure(kind.from_pretrained(folder, torch_dtype=torch.float32))

@@ -136,7 +136,6 @@ def judged(
     seed: int,
     number: int,
     count: int,
-    size: int = 64,
     damaged_share: float = 0.5,
     distorted_share: float = 0.18,
     kinds: tuple[str, ...] = TRAINING_DEFECTS,
@@ -154,7 +153,7 @@ def judged(
     """
     source = generator(seed, number)
     scenes = sample(count // versions, source)
-    clean = render(scenes, size, device)
+    clean = render(scenes, 64, device)
     if versions > 1:
         again = torch.arange(len(scenes)).repeat(versions)
         scenes = scenes[again]

@@ -34,15 +34,10 @@ class VaeSettings:
     """Share of the latent's own spread that is added before decoding, so that the decoder forgives the UNet."""
     damaged_share: float = 0.35
     """Share of inputs with a defect: the encoder must carry what is to be repaired."""
-    train_encoder: bool = True
-    """False once a UNet stands on the latents: then only the decoder goes on."""
     painted_share: float = 0.0
-    """Share of the decoder's inputs that the UNet beside it has repainted; needs `train_encoder` to be false."""
+    """Share of inputs that the UNet beside it has repainted; above 0 the decoder alone learns, for a UNet stands on
+    the latents."""
     seed: int = 1
-
-    def __post_init__(self) -> None:
-        if self.painted_share and self.train_encoder:
-            raise ConfigError("painted_share needs train_encoder: false, for a UNet stands on the latents.")
 
 
 def reconstruction_loss(images: Tensor, output: Tensor, weight: Tensor, gradient_weight: float) -> Tensor:
@@ -102,9 +97,9 @@ def train_vae(out: Path, settings: VaeSettings, budget: Budget, accelerator: Acc
     torch.manual_seed(settings.seed)
     vae = begun(AutoencoderKL, out / "vae", lambda: AutoencoderKL(**geometry("vae")))
     vae.to(accelerator.device, torch.float32).train()
-    if not settings.train_encoder:
+    if settings.painted_share:
         vae.encoder.requires_grad_(False)
-    name = "vae" if settings.train_encoder else "decoder"
+    name = "decoder" if settings.painted_share else "vae"
     record = Record.load(out / "training", name)
     count = round(settings.painted_share * settings.batch)
     painter = Painter(out, vae, settings.seed, settings.object_weight) if count else None
@@ -129,7 +124,7 @@ def train_vae(out: Path, settings: VaeSettings, budget: Budget, accelerator: Acc
         return {"loss": reconstruction + settings.kl_weight * posterior.kl().mean(), "l1": F.l1_loss(output, images)}
 
     def save() -> None:
-        if settings.train_encoder:  # the latents of the world get unit spread
+        if not settings.painted_share:  # the latents of the world get unit spread
             images = batch(VALIDATE, 2, 64, device=accelerator.device).clean.images
             with torch.no_grad():
                 spread = vae.encode(signed(images)).latent_dist.mode().std()
