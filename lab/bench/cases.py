@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -87,6 +88,11 @@ class Cases:
 def quantised(images: Tensor) -> Tensor:
     """Return pictures in whole steps of 1 / 255."""
     return (images.clamp(0, 1) * 255).round() / 255
+
+
+def widened(masks: Tensor, pixels: int = 2) -> Tensor:
+    """Grow masks (B, H, W) bool by some pixels, as true places are before a pipeline gets them."""
+    return F.max_pool2d(masks[:, None].float(), 2 * pixels + 1, 1, pixels)[:, 0] > 0
 
 
 def pictures_of(images: Tensor) -> list[Image.Image]:

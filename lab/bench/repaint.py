@@ -6,15 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from grefine.errors import ConfigError
 from grefine.refine.plan import JOIN
 from grefine.refine.settings import RefineConfig, Strengths
 from grefine.refine.strength import region_strength
 from lab.bench import intervals
-from lab.bench.cases import Cases, clean_cases, damaged_cases, misaligned_cases, quantised
+from lab.bench.cases import Cases, clean_cases, damaged_cases, misaligned_cases, quantised, widened
 from lab.bench.chain import Outcome, Runner
 from lab.bench.report import Row
 from lab.bench.verdicts import ATTRIBUTE
@@ -22,14 +20,6 @@ from lab.bench_judges.networks import Judges
 from lab.tiny.recipe import STATED
 from lab.tiny.unet import KINDS
 from lab.world.scene import Combinations, Misalignment
-
-ROOM = 2
-"""Pixels by which a true mask is widened before it is handed to a pipeline."""
-
-
-def widened(masks: Tensor, pixels: int = ROOM) -> Tensor:
-    """Grow masks (B, H, W) bool by some pixels."""
-    return F.max_pool2d(masks[:, None].float(), 2 * pixels + 1, 1, pixels)[:, 0] > 0
 
 
 def phrase_first(cases: Cases) -> list[str]:

@@ -17,13 +17,21 @@ from grefine.indicators.domain_check import domain_of
 from grefine.indicators.pq_map import PQMap
 from grefine.refine.vae import decode_latents, encode_images
 from lab.bench import intervals
-from lab.bench.cases import CHANGED, Cases, clean_cases, damaged_cases, misaligned_cases, pictures_of, quantised
+from lab.bench.cases import (
+    CHANGED,
+    Cases,
+    clean_cases,
+    damaged_cases,
+    misaligned_cases,
+    pictures_of,
+    quantised,
+    widened,
+)
 from lab.bench.chain import Outcome, Runner, quiet_pipeline
 from lab.bench.maps import BATCH, alignment_rows, quality_rows, scorer_rows
-from lab.bench.repaint import early_pipeline, exact_row, native_cases, repaint_rows, sharpness_rows, widened
+from lab.bench.repaint import early_pipeline, exact_row, native_cases, repaint_rows, sharpness_rows
 from lab.bench.report import Report
-from lab.bench.unharmed import outside_rows, saved_rows
-from lab.bench.verdicts import Verdict, judge, outcome_rows, records, repair_rows
+from lab.bench.verdicts import Verdict, judge, outcome_rows, outside_rows, records, repair_rows, saved_rows
 from lab.bench_judges.networks import Judges, TieBands, check_judges, tie_bands
 from lab.world.vocabulary import HELD_OUT_DEFECT, TRAINING_DEFECTS
 

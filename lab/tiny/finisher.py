@@ -98,9 +98,7 @@ class Studio:
                 raise ConfigError(f"The finisher learns on what '{folder}' paints: train the part '{name}' first.")
         self.settings, self.tokenizer = UnetSettings(), build_tokenizer()
         self.vae = AutoencoderKL.from_pretrained(folder / "vae").to(device, torch.float32).eval()
-        self.net = load(folder, self.tokenizer)
-        for part in self.net.parts.values():
-            part.to(device, torch.float32).eval()
+        self.net = load(folder, self.tokenizer, device)
 
     @torch.no_grad()
     def __call__(self, task: Task, strength: float, noise_seed: int) -> Painted:

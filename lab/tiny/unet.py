@@ -189,9 +189,9 @@ def train_unet(
     device = accelerator.device
     coder = AutoencoderKL.from_pretrained(folder).to(device, torch.float32).eval().requires_grad_(False)
     tokenizer = build_tokenizer()
-    net = load(out, tokenizer)
+    net = load(out, tokenizer, device)
     for part in net.parts.values():
-        part.to(device, torch.float32).train()
+        part.train()
     average = [p.detach().clone() for p in net.parameters()]
     record = Record.load(out / "training", "unet")
     plan = scheduler()
@@ -230,11 +230,15 @@ def train_unet(
     return metrics
 
 
-def load(out: Path, tokenizer: Any) -> Net:
+def load(out: Path, tokenizer: Any, device: torch.device) -> Net:
     """Take up what `out` holds, or begin anew."""
-    if not (out / "unet" / "config.json").is_file():
-        return build(tokenizer)
-    return Net(**{name: kind.from_pretrained(out / name) for name, kind in KINDS.items()})
+    if (out / "unet" / "config.json").is_file():
+        net = Net(**{name: kind.from_pretrained(out / name) for name, kind in KINDS.items()})
+    else:
+        net = build(tokenizer)
+    for part in net.parts.values():
+        part.to(device, torch.float32).eval()
+    return net
 
 
 @contextmanager

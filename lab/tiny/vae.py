@@ -67,9 +67,7 @@ class Painter:
         if not (folder / "unet" / "config.json").is_file():
             raise ConfigError(f"'{folder}' holds no UNet whose pictures the decoder could learn to finish.")
         self.settings, self.tokenizer = UnetSettings(), build_tokenizer()
-        self.net = load(folder, self.tokenizer)
-        for part in self.net.parts.values():
-            part.to(vae.device, torch.float32).eval()
+        self.net = load(folder, self.tokenizer, vae.device)
         self.vae, self.seed, self.object_weight = vae, seed, object_weight
         self.alphas = scheduler().alphas_cumprod.to(vae.device).sqrt()
 

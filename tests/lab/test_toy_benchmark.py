@@ -19,8 +19,9 @@ from lab.bench.cases import (
     damaged_cases,
     misaligned_cases,
     spans,
+    widened,
 )
-from lab.bench.repaint import phrase_first, widened
+from lab.bench.repaint import phrase_first
 from lab.bench.report import Report, Row
 from lab.bench.run import control_masks
 from lab.bench.verdicts import judge, outcome_rows, records, repair_rows

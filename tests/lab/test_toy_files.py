@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from lab.bench.cases import clean_cases, damaged_cases
-from lab.bench.unharmed import WAYS, as_saved, outside_rows
+from lab.bench.verdicts import WAYS, as_saved, outside_rows
 from lab.bench_judges.networks import Judges, tie_bands
 from lab.world.pictures import as_files, saved
 
