@@ -93,7 +93,7 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Orthogonalised momentum for weights of two or more dimensions; equal shapes are handled in one batch."""
+    """Momentum whose matrices are made orthogonal (Jordan et al. 2024), for weights of two or more dimensions."""
 
     def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.95) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum})

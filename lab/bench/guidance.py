@@ -1,7 +1,7 @@
-"""`python -m lab candidates`: what choosing among repaints wins where they are drawn anew.
+"""What choosing among repaints and steering by gradient bring and cost: `python -m lab candidates | steer | costs`.
 
-The UNet is shown nothing of its source, as SDXL's is not. All tries are drawn once, by a pipeline whose choosing judge
-only looks on; then every chooser picks among the same tries, and the judges apart from it decide. Stage 2 is left out.
+Candidates: the UNet is shown nothing of its source, as SDXL's is not. All tries are drawn once, by a pipeline whose
+choosing judge only looks on; then every chooser picks among the same tries, and the judges apart from it decide.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""Rows of both maps: PQ-Map against the true defect, AQ-Map against what was changed."""
+"""Rows of both maps and of the pipeline's quality networks, against the truth of the toy world."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Rows of the generator alone: the place is known, only the painting is judged."""
+"""Rows of the generator alone: the place is known, only the painting is judged; and the failures of an early one."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Was it improved, made worse, left alone? By the judges alone, never by a score that a pipeline knows."""
+"""Was it improved, made worse, left alone? By pixels and the judges, never by a score that a pipeline knows."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

@@ -1,4 +1,4 @@
-"""How good a quality network is, on scenes that it was not trained on."""
+"""What judges learn with (batches, layers that help and are thrown away) and how good they are on unseen scenes."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Train the arc-hybrid parser and the labeller of its arcs."""
+"""Train the tagger, the arc-hybrid parser and the labeller of its arcs: averaged perceptrons over hashed tables."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""Read dependency treebanks in the CoNLL-U form."""
+"""Read treebanks in the CoNLL-U form, and make them look like prompts: small letters, no stop, phrases in a row."""
 
 import gzip
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What people would write under a scene: many words, orders and forms, and what each phrase truly means."""
+"""What people would write under a scene or ask of it, in many words and forms, and what each phrase truly means."""
 
 import random
 from dataclasses import dataclass, field, replace

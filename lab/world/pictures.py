@@ -1,4 +1,7 @@
-"""Toy scenes as anyone would meet them: pictures with their prompts."""
+"""Toy scenes as people have them: with prompts, written to a file and read again, a little larger or smaller.
+
+None of it is a defect: the defect "jpeg" is as coarse as a file of quality 5 to 13, the files here have 85 and more.
+"""
 
 import io
 import random

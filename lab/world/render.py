@@ -13,6 +13,8 @@ from lab.world.vocabulary import COLOUR_RGB
 
 Ink = list[tuple[Tensor, tuple[float, float, float]]]
 Painted = tuple[Tensor, Tensor, Ink]
+"""What a thing draws at local coordinates (M, P, P), u to the right, v down, its radius 1: signed distance, negative
+inside; brightness 0..1.3; and what is drawn over everything."""
 
 BROWN, DOOR, WINDOW, DARK = (0.42, 0.27, 0.14), (0.36, 0.20, 0.12), (0.99, 0.93, 0.62), (0.08, 0.08, 0.10)
 

@@ -41,7 +41,7 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 def build_tokenizer(context: int = CONTEXT) -> Any:
-    """Build the tokenizer; the same vocabulary on every machine."""
+    """Build CLIP's kind of tokenizer: a word of the toy world is one token, others fall back to their letters."""
     from transformers import CLIPTokenizer
 
     # The printable stand-ins of the 256 bytes, in the order of every CLIP vocabulary.
