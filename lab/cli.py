@@ -29,7 +29,7 @@ DEVICE = typer.Option(None, help="cpu keeps off an accelerator that is present."
 @app.command()
 def bench(
     pipeline: str = PIPELINE,
-    quick: bool = typer.Option(False, help="Few pictures per row, no ablation: about a minute on two cores."),
+    quick: bool = typer.Option(False, help="Few pictures per row, kinds not told apart: a minute on two cores."),
     json_: Path = typer.Option(None, "--json", help="Write the rows as JSON (docs/toyworld.md has the schema)."),
     raw: Path = typer.Option(None, help="Write one JSON line per judged picture."),
     gallery: Path = typer.Option(None, help="Write before, map, mask, after and truth as one PNG."),

@@ -9,16 +9,6 @@ from torch import Tensor
 from lab.world import vocabulary as words
 from lab.world.render import Rendered
 from lab.world.scene import BIG, SMALL, Scenes
-from lab.world.vocabulary import (
-    COLOURS,
-    GROUND_PHRASES,
-    NOUNS,
-    RELATION_PHRASES,
-    SKY_PHRASES,
-    TEXTURE_NOUNS,
-    TEXTURES,
-    VERBS,
-)
 
 ANY = -1
 
@@ -207,7 +197,7 @@ def coverage(rendered: Rendered, grid: int) -> Tensor:
     return torch.nn.functional.adaptive_avg_pool2d(layers, grid)
 
 
-LEADS = ("of", "of", "with", "there is", "next to", *(words for group in RELATION_PHRASES for words in group))
+LEADS = ("of", "of", "with", "there is", "next to", *(text for group in words.RELATION_PHRASES for text in group))
 """What a parser leaves before a phrase that it takes out of a caption; it asks for nothing by itself."""
 
 
@@ -219,13 +209,13 @@ def draw_queries(scenes: Scenes, count: int, rng: random.Random) -> list[Thing]:
 def _place(rng: random.Random) -> Thing:
     """Ask for a ground or a sky, as a phrase or by its bare words."""
     if rng.random() < 0.5:
-        index = rng.randrange(len(GROUND_PHRASES))
-        thing = Thing(rng.choice(GROUND_PHRASES[index]), ground=index)
+        index = rng.randrange(len(words.GROUND_PHRASES))
+        thing = Thing(rng.choice(words.GROUND_PHRASES[index]), ground=index)
         if rng.random() < 0.15:
-            return replace(thing, text=f"{rng.choice(VERBS)} {thing.text}")
+            return replace(thing, text=f"{rng.choice(words.VERBS)} {thing.text}")
     else:
-        index = rng.randrange(len(SKY_PHRASES))
-        thing = Thing(rng.choice(SKY_PHRASES[index]), sky=index)
+        index = rng.randrange(len(words.SKY_PHRASES))
+        thing = Thing(rng.choice(words.SKY_PHRASES[index]), sky=index)
     last = thing.text.split()[-1]  # which alone may still say which place is meant
     return replace(thing, text=last) if rng.random() < 0.5 and last not in ("sky", "day", "evening") else thing
 
@@ -238,7 +228,7 @@ def _object(scenes: Scenes, rng: random.Random) -> Thing:
     look = look_of(scenes, index, slot)
     noun, colour, texture = look.noun, look.colour, look.texture
     if rng.random() < 0.05 and texture:
-        return Thing(rng.choice(["with ", ""]) + str(TEXTURE_NOUNS[texture]), texture=texture)
+        return Thing(rng.choice(["with ", ""]) + str(words.TEXTURE_NOUNS[texture]), texture=texture)
     if rng.random() < 0.45:
         noun, colour, texture = _one_wrong(noun, colour, texture, rng)
     if rng.random() < 0.2:
@@ -263,7 +253,7 @@ def _one_wrong(noun: int, colour: int, texture: int, rng: random.Random) -> tupl
     """Change one attribute: the phrase that a tired judge would let pass."""
     which = rng.random()
     if which < 0.4:
-        return (noun + rng.randrange(1, len(NOUNS))) % len(NOUNS), colour, texture
+        return (noun + rng.randrange(1, len(words.NOUNS))) % len(words.NOUNS), colour, texture
     if which < 0.6:
-        return noun, (colour + rng.randrange(1, len(COLOURS))) % len(COLOURS), texture
-    return noun, colour, (texture + rng.randrange(1, len(TEXTURES))) % len(TEXTURES)
+        return noun, (colour + rng.randrange(1, len(words.COLOURS))) % len(words.COLOURS), texture
+    return noun, colour, (texture + rng.randrange(1, len(words.TEXTURES))) % len(words.TEXTURES)

@@ -201,18 +201,13 @@ def with_unknown_damage(damaged: Damaged, generator: torch.Generator) -> Damaged
     count = len(damaged.images)
     fate = torch.multinomial(torch.tensor(SHARES), count, True, generator=generator)
     images = damaged.images.clone()
-    place = _soft(damaged.masks)
+    place = _smooth(damaged.masks[:, None].float(), 3)
     for chosen, changes in ((1, _second), (2, _strange)):
         rows = (fate == chosen).nonzero()[:, 0].to(images.device)
         if len(rows):
             changed = changes(damaged.images[rows], generator)
             images[rows] += (changed - damaged.images[rows]) * place[rows]
     return replace(damaged, images=images.clamp(0, 1))
-
-
-def _soft(masks: Tensor) -> Tensor:
-    """(B, 1, S, S) float: the masks with an edge of a few pixels."""
-    return F.avg_pool2d(F.pad(masks[:, None].float(), [1] * 4, mode="replicate"), 3, 1)
 
 
 def _second(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -256,14 +251,8 @@ def _swapped(images: Tensor, generator: torch.Generator) -> Tensor:
 def _flat(images: Tensor, generator: torch.Generator) -> Tensor:
     """Fill with any one colour, most of the way."""
     colour = torch.rand(len(images), 3, 1, 1, generator=generator).to(images.device)
-    return images + (colour - images) * (0.5 + 0.5 * torch.rand(len(images), 1, 1, 1, generator=generator)).to(
-        images.device
-    )
+    share = 0.5 + 0.5 * torch.rand(len(images), 1, 1, 1, generator=generator).to(images.device)
+    return images + (colour - images) * share
 
 
-_STRANGE: tuple[Callable[[Tensor, torch.Generator], Tensor], ...] = (
-    *(_scattered,) * 3,
-    *(_mosaic,) * 2,
-    _swapped,
-    _flat,
-)
+_STRANGE = (_scattered, _scattered, _scattered, _mosaic, _mosaic, _swapped, _flat)
