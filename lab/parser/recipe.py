@@ -106,7 +106,7 @@ def train_parser(
 def training_data(
     bank: Sequence[Sentence], recipe: ParserRecipe, random: np.random.RandomState
 ) -> tuple[list[Sentence], list[int]]:
-    """Return treebank sentences and made-up prompts, and the jackknife fold of each: stretches, to keep documents."""
+    """Return treebank sentences and made-up prompts, and the jackknife fold of each; a fold keeps documents whole."""
     whole = [joined_hyphens(s) for s in bank]
     grammar = PromptGrammar(random, rare_nouns(whole))
     made = [grammar.prompt() for _ in range(recipe.prompts)]
