@@ -220,7 +220,6 @@ class TieBands:
     """Of the distance of a damaged picture to its clean scene inside the defect."""
     visible: float
     """Of `Judges.visible_change` of a clean picture."""
-    count: int
 
 
 def tie_bands(judges: Judges, count: int = 192) -> TieBands:
@@ -234,7 +233,7 @@ def tie_bands(judges: Judges, count: int = 192) -> TieBands:
     for same in (shifted, as_jpeg):
         moved.append(judges.distance(same(spoilt.images), clean.images, spoilt.masks) - before)
         seen.append(judges.visible_change(same(clean.images), clean.images))
-    return TieBands(noise_band(torch.cat(moved).numpy()), noise_band(torch.cat(seen).numpy()), count)
+    return TieBands(noise_band(torch.cat(moved).numpy()), noise_band(torch.cat(seen).numpy()))
 
 
 @torch.no_grad()

@@ -157,7 +157,8 @@ def write_weights(path: Path, weights: ParserWeights) -> int:
         parts = [np.packbits(kept.ravel()).tobytes()]
         # The low and the high byte of a number look different; apart they pack better.
         parts += [values.view(np.uint8)[k::2].tobytes() for k in (0, 1)] if wide else [values.tobytes()]
-        packed = [_pack(p) for p in parts]
+        packers = [zlib.compressobj(9, zlib.DEFLATED, -15, 9, zlib.Z_HUFFMAN_ONLY) for _ in parts]
+        packed = [packer.compress(part) + packer.flush() for packer, part in zip(packers, parts, strict=True)]
         shapes[name] = {"shape": table.shape, "type": table.dtype.str, "blocks": [len(p) for p in packed]}
         blocks += packed
     words = "\n".join("\t".join(item) for item in (*weights.classes.items(), (), *weights.endings.items()))
@@ -177,8 +178,3 @@ def write_weights(path: Path, weights: ParserWeights) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, data)
     return len(data)
-
-
-def _pack(part: bytes) -> bytes:
-    packer = zlib.compressobj(9, zlib.DEFLATED, -15, 9, zlib.Z_HUFFMAN_ONLY)
-    return packer.compress(part) + packer.flush()

@@ -68,13 +68,14 @@ class Painted:
 
     def windows(self, rows: Tensor, side: int, rng: random.Random) -> "Painted":
         """Cut a window of whole 8x8 cells round each row's mask, all mirrored or none."""
-        place = self.mask[rows, 0].float()
-        size, axis = place.shape[-1], torch.arange(float(place.shape[-1]))
-        weight = place / place.sum((1, 2), keepdim=True).clamp(min=1)
+        shown = self.mask[rows, 0].float()
+        size, axis = shown.shape[-1], torch.arange(float(shown.shape[-1]))
+        weight = shown / shown.sum((1, 2), keepdim=True).clamp(min=1)
         corners = []
         for along in (weight.sum(1), weight.sum(2)):
             middle = (along * axis.to(along)).sum(1).tolist()
-            corners.append([_snapped(m - side / 2 + rng.uniform(-8, 8), size - side) for m in middle])
+            places = [round((m - side / 2 + rng.uniform(-8, 8)) / 8) for m in middle]
+            corners.append([8 * min(max(place, 0), (size - side) // 8) for place in places])
         mirrored = rng.random() < 0.5
 
         def cut(values: Tensor) -> Tensor:
@@ -83,10 +84,6 @@ class Painted:
             return (found.flip(-1) if mirrored else found).float()
 
         return Painted(*(cut(values) for values in vars(self).values()))
-
-
-def _snapped(corner: float, most: int) -> int:
-    return min(max(round(corner / 8), 0), most // 8) * 8
 
 
 class Studio:

@@ -88,13 +88,6 @@ def build(tokenizer: Any) -> Net:
     return Net(unet, CLIPTextModel(first), CLIPTextModelWithProjection(second))
 
 
-def encode_prompts(net: Net, ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what SDXL reads of a prompt: both encoders' last but one layer (B, L, 160), the pooled text (B, 64)."""
-    first = net.text_encoder(ids, output_hidden_states=True)
-    second = net.text_encoder_2(ids, output_hidden_states=True)
-    return torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1), second.text_embeds
-
-
 def noised(clean: Tensor, source: Tensor, noise: Tensor, a: Tensor, a0: Tensor) -> tuple[Tensor, Tensor]:
     """Return the noisy latents at `a` of a run that began at `a0` from `source`, and the velocity towards `clean`.
 
@@ -152,8 +145,11 @@ def encode(vae: AutoencoderKL, task: Task, s: UnetSettings) -> Encoded:
 def predict(net: Net, tokenizer: Any, data: Encoded, noisy: Tensor, t: Tensor, told: Tensor) -> Tensor:
     """Return the velocities (B, 4, 16, 16) that the UNet sees in noisy latents; `told` (B,) is 0 without a prompt."""
     ids = tokenizer(data.task.prompts, padding="max_length", truncation=True, max_length=CONTEXT)["input_ids"]
-    states, pooled = encode_prompts(net, torch.tensor(ids, device=t.device))
-    states, pooled = states * told[:, None, None], pooled * told[:, None]
+    encoders, ids = (net.text_encoder, net.text_encoder_2), torch.tensor(ids, device=t.device)
+    first, second = (encoder(ids, output_hidden_states=True) for encoder in encoders)
+    # SDXL reads both encoders' last but one layer (B, L, 160) and the pooled text (B, 64).
+    states = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1) * told[:, None, None]
+    pooled = second.text_embeds * told[:, None]
     inputs = torch.cat([noisy, data.mask, data.masked], 1)
     conditions = {"text_embeds": pooled, "time_ids": data.task.time_ids.to(t.device)}
     return net.unet(inputs, t, states, added_cond_kwargs=conditions).sample

@@ -48,18 +48,6 @@ def reconstruction_loss(images: Tensor, output: Tensor, weight: Tensor, gradient
     return error.abs().mean() + error.square().mean() + gradient_weight * (dx.mean() + dy.mean())
 
 
-@dataclass(frozen=True)
-class Painted:
-    """B repainted scenes."""
-
-    latents: Tensor
-    """(B, 4, S/4, S/4) as the decoder takes them."""
-    wanted: Tensor
-    """(B, 3, S, S) in -1..1, what they should become."""
-    weight: Tensor
-    """(B, S, S) what each pixel counts: outside the mask the refiner keeps the pixels of its input."""
-
-
 class Painter:
     """The UNet of a pipeline folder at the first step of a mild run, which decides what is made of damage."""
 
@@ -72,8 +60,8 @@ class Painter:
         self.alphas = scheduler().alphas_cumprod.to(vae.device).sqrt()
 
     @torch.no_grad()
-    def __call__(self, number: int, count: int) -> Painted:
-        """Mend batch `number`."""
+    def __call__(self, number: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Mend batch `number`; return latents, what they should become (B, 3, S, S), and what each pixel counts."""
         device, source = self.vae.device, torch.Generator().manual_seed(number)
         data = encode(self.vae, draw_task(TRAIN + self.seed, number, count, device, ("restore",)), self.settings)
         t = ((0.1 + 0.2 * torch.rand(count, generator=source)) * len(self.alphas)).long().to(device)
@@ -83,11 +71,9 @@ class Painter:
         told = torch.ones(count, device=device)
         velocity = predict(self.net, self.tokenizer, data, noisy, t, told)
         weight = 1 + (self.object_weight - 1) * data.task.objects
-        return Painted(
-            (a * noisy - s * velocity) / self.vae.config["scaling_factor"],
-            signed(data.task.clean),
-            torch.where(data.task.mask, weight, torch.tensor(self.settings.outside_weight, device=device)),
-        )
+        # Outside the mask the refiner keeps the pixels of its input.
+        weight = torch.where(data.task.mask, weight, torch.tensor(self.settings.outside_weight, device=device))
+        return (a * noisy - s * velocity) / self.vae.config["scaling_factor"], signed(data.task.clean), weight
 
 
 def train_vae(out: Path, settings: VaeSettings, budget: Budget, accelerator: Accelerator) -> dict[str, float]:
@@ -114,9 +100,8 @@ def train_vae(out: Path, settings: VaeSettings, budget: Budget, accelerator: Acc
         spread = latents.detach().std()
         latents = latents + settings.latent_noise * spread * torch.randn_like(latents)
         if painter:
-            painted = painter(number, count)
-            latents, images = torch.cat([latents, painted.latents]), torch.cat([images, painted.wanted])
-            weight = torch.cat([weight, painted.weight])
+            pairs = zip((latents, images, weight), painter(number, count), strict=True)
+            latents, images, weight = (torch.cat(pair) for pair in pairs)
         output = vae.decode(latents).sample
         reconstruction = reconstruction_loss(images, output, weight / weight.mean(), settings.gradient_weight)
         return {"loss": reconstruction + settings.kl_weight * posterior.kl().mean(), "l1": F.l1_loss(output, images)}

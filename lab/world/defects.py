@@ -32,8 +32,6 @@ class Damaged:
     """(B,) float: the visible change summed over the image, saturating where it is obvious."""
     kinds: Tensor
     """(B,) long, into `DEFECT_KINDS`."""
-    strength: Tensor
-    """(B,) float in 0..1, as drawn."""
 
 
 def damage(
@@ -50,7 +48,7 @@ def damage(
         if not len(weak):
             break
         again = _draw(images[weak], objects[weak], contrast[weak], kind[weak.cpu()], generator)
-        for name in ("images", "masks", "severity", "strength"):
+        for name in ("images", "masks", "severity"):
             getattr(result, name)[weak] = getattr(again, name)
     return result
 
@@ -64,7 +62,7 @@ def _draw(images: Tensor, objects: Tensor, contrast: Tensor, kind: Tensor, gener
     change = _smooth((damaged - images).abs().mean(1, keepdim=True), 9)[:, 0]
     masks = (change > VISIBLE) & (blob > 0.25)
     severity = (change * masks / 0.15).clamp(max=1).mean((1, 2))
-    return Damaged(damaged, masks, severity, kind.to(device), strength.to(device))
+    return Damaged(damaged, masks, severity, kind.to(device))
 
 
 def spoil(images: Tensor, kinds: Sequence[str], strength: Tensor, generator: torch.Generator) -> Tensor:
