@@ -20,7 +20,7 @@ from torch import Tensor
 
 from grefine.errors import ConfigError
 from grefine.models.domain import DomainNet, levels, tiles
-from lab.bench.chain import quiet_pipeline
+from lab.bench.cases import quiet_pipeline
 from lab.foreign import DRAWN, blurred, crop, drawn, photograph, resized, saved
 from lab.world.captions import describe
 from lab.world.defects import with_unknown_damage

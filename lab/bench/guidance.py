@@ -30,8 +30,7 @@ from grefine.scorers.fidelity import ssim
 from grefine.text.parse import parse
 from grefine.types import RepairPlan
 from lab.bench import intervals
-from lab.bench.cases import Cases, half_and_half, pictures_of
-from lab.bench.chain import Outcome, Runner, quiet_pipeline
+from lab.bench.cases import Cases, Outcome, Runner, half_and_half, pictures_of, quiet_pipeline
 from lab.bench.run import Sizes, defective_cases
 from lab.bench.verdicts import judge
 from lab.bench_judges.networks import Judges, tie_bands

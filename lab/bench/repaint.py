@@ -12,8 +12,7 @@ from grefine.refine.plan import JOIN
 from grefine.refine.settings import RefineConfig, Strengths
 from grefine.refine.strength import region_strength
 from lab.bench import intervals
-from lab.bench.cases import Cases, clean_cases, damaged_cases, misaligned_cases, quantised, widened
-from lab.bench.chain import Outcome, Runner
+from lab.bench.cases import Cases, Outcome, Runner, clean_cases, damaged_cases, misaligned_cases, quantised, widened
 from lab.bench.report import Row
 from lab.bench.verdicts import ATTRIBUTE
 from lab.bench_judges.networks import Judges

@@ -20,14 +20,16 @@ from lab.bench import intervals
 from lab.bench.cases import (
     CHANGED,
     Cases,
+    Outcome,
+    Runner,
     clean_cases,
     damaged_cases,
     misaligned_cases,
     pictures_of,
     quantised,
+    quiet_pipeline,
     widened,
 )
-from lab.bench.chain import Outcome, Runner, quiet_pipeline
 from lab.bench.maps import BATCH, alignment_rows, quality_rows, scorer_rows
 from lab.bench.repaint import early_pipeline, exact_row, native_cases, repaint_rows, sharpness_rows
 from lab.bench.report import Report

@@ -11,8 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from lab.bench import intervals
-from lab.bench.cases import Cases, widened
-from lab.bench.chain import Runner
+from lab.bench.cases import Cases, Runner, widened
 from lab.bench.report import Row
 from lab.bench_judges.networks import PRESENT, Judges, TieBands
 from lab.world.captions import ANY

@@ -226,7 +226,7 @@ def test_less_is_better_where_it_is():
 @pytest.mark.parametrize("size", [64])
 def test_a_gallery_is_drawn(tmp_path, judges, bands, bad, size):
     from grefine.types import AlignmentMap, Decision, QualityMap, RefineResult, RepairPlan, Scores
-    from lab.bench.chain import Outcome
+    from lab.bench.cases import Outcome
     from lab.bench.run import draw_gallery
 
     cases = bad[range(4)]
