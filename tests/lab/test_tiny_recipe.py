@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -13,8 +14,8 @@ from grefine.config import load_config
 from grefine.errors import ConfigError
 from grefine.resources import bundled
 from grefine.training.loop import Budget, Record, schedule
-from lab import CONFIGS
-from lab.fit import Muon, orthogonalise
+from lab import CONFIGS, table
+from lab.fit import Muon, geometry, orthogonalise
 from lab.tiny.clip import ClipSettings
 from lab.tiny.finisher import FinisherSettings, Studio, train_finisher
 from lab.tiny.recipe import CONTROLS, PARTS, train_tiny
@@ -95,6 +96,14 @@ def test_same_steps_and_seed_give_the_same_weights_and_a_resume_goes_on(tmp_path
     record = Record.load(tmp_path / "a" / "training", "vae")
     assert record.samples == 3 * 4
     assert len(record.runs) == 2
+
+
+@pytest.mark.parametrize("name", table("configs/tiny/networks.yaml"))
+def test_the_networks_of_the_recipes_are_those_that_ship(name):
+    folder = bundled("pipelines") / "tiny" / name
+    file = folder / ("scheduler_config.json" if name == "scheduler" else "config.json")
+    shipped = json.loads(file.read_text(encoding="utf-8"))
+    assert {key: shipped.get(key) for key in geometry(name)} == geometry(name)
 
 
 def test_unknown_part_and_missing_autoencoder(tmp_path):

@@ -17,6 +17,7 @@ from lab.bench.cases import (
     Cases,
     clean_cases,
     damaged_cases,
+    half_and_half,
     misaligned_cases,
     spans,
     widened,
@@ -66,6 +67,10 @@ def test_a_misaligned_caption_is_not_met_by_its_picture(kind):
     assert bool(cases.masks.flatten(1).any(1).all())
     change = (cases.images - cases.clean).abs().amax(1)
     assert float(change[cases.masks].mean()) > 4 * float(change[~widened(cases.masks, 6)].mean())
+
+
+def test_few_pictures_hold_every_kind_of_misalignment():
+    assert set(half_and_half(2, 8).kinds) > set(CHANGED)
 
 
 def test_the_wrong_object_is_asked_for_by_its_caption():
