@@ -27,7 +27,7 @@ from grefine import GRefinePipeline, refine_folder
 from grefine.folder.options import FolderOptions
 from grefine.io.images import read_image
 from grefine.io.journal import read_journal
-from grefine.io.metadata import find_prompt
+from grefine.io.prompts import find_prompt
 from grefine.refine.settings import changed_settings
 
 SHARES = {"good": 0.5, "light": 0.4, "heavy": 0.1}

@@ -62,7 +62,7 @@ def merge_rows(rows: int, folder: Path, page: bool = False) -> tuple[float, floa
     """Merge so many made-up rows of two shards; return seconds and the command's peak memory in MiB."""
     out, size = folder / "out", 8
     options = asdict(FolderOptions(report=page, pattern=("nothing",)))
-    share = {"of": 2, "list": "", "sources": [str(folder / "in")], "options": options}
+    share = {"of": 2, "sources": [str(folder / "in")], "options": options}
     start = {"kind": "run", "header": {}, "view": {"facts": []}, "shard": share}
     if page:
         _make_large(folder / "in", 0)

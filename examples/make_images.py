@@ -8,7 +8,9 @@ import torch
 from PIL import Image
 
 from grefine.io.atomic import write_atomic
-from grefine.io.encode import encode_image
+from grefine.io.embedded import Embedded, TextChunk
+from grefine.io.images import encode_image
+from grefine.io.picture import LoadedImage
 from lab.world.captions import describe
 from lab.world.defects import damage
 from lab.world.render import render
@@ -34,8 +36,8 @@ def main(seed: int = 11) -> None:
             pixels = max(tries, key=lambda one: float(one.severity)).images
         picture = Image.fromarray((pixels[0] * 255).round().byte().permute(1, 2, 0).numpy())
         path = FOLDER / f"{index + 1:02d}_{kind}.png"
-        told = {"parameters": f"{caption}\nSteps: 20, Seed: {seed}, Size: 64x64"}
-        write_atomic(path, encode_image(picture, extra_text=told))
+        told = TextChunk("parameters", f"{caption}\nSteps: 20, Seed: {seed}, Size: 64x64")
+        write_atomic(path, encode_image(picture, LoadedImage(picture, embedded=Embedded((told,)))))
         rows.append({"file": path.name, "prompt": caption})
     with (FOLDER / "prompts.csv").open("w", newline="", encoding="utf-8") as table:
         writer = csv.DictWriter(table, ["file", "prompt"])

@@ -100,10 +100,7 @@ def unpacked(piece: bytes) -> Any:
 def work_on(
     cluster: Cluster, make: Callable[..., Callable[[Any], Any]], given: dict[str, Any], pieces: Iterable[bytes]
 ) -> Iterator[Any]:
-    """Yield what the actors make of the pieces, in their order.
-
-    Every actor makes its worker once by `make(**given)`.
-    """
+    """Yield what the actors, each made once by `make(**given)`, make of the pieces, in their order."""
     count = join(cluster)
     import ray  # pyright: ignore[reportMissingImports]
     import ray.data  # pyright: ignore[reportMissingImports]

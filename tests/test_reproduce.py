@@ -224,7 +224,7 @@ def extra(words, root):
             "--force",
         ]
     if kind.startswith("train rectifier"):
-        return ["--epochs", "1", "--set", "judge={features: embedding}"]
+        return ["--set", "epochs=1", "--set", "judge={features: embedding}"]
     return ["--steps", "1", "--device", "cpu"] if kind.startswith("train") else []
 
 

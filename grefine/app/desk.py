@@ -20,8 +20,7 @@ from grefine.folder.task import Outcome, Reading, Task
 from grefine.folder.worklist import WorkItem, list_work
 from grefine.folder.write import write_outcomes
 from grefine.indicators.domain_check import domain_of
-from grefine.io.encode import read_embedded
-from grefine.io.images import read_bytes
+from grefine.io.images import read_bytes, read_embedded
 from grefine.io.picture import printable
 from grefine.io.prompts import PromptSources
 from grefine.io.record import read_record
@@ -93,8 +92,6 @@ def open_desk(
         raise ConfigError(f"'{printable(folder)}' is no folder of pictures.")
     sources = [] if folder is None else [folder]
     items = {item.relative: item for item in list_work(sources, out, options) if not item.refused}
-    if folder is not None and not items:
-        raise ConfigError(f"No images in '{printable(folder)}': files that end in .png, .jpg, .webp, ...")
     asked = {"pipeline": pipeline, "config": config, "prompts": prompts, "device": device, "dtype": dtype}
     ready = make_ready(sources, out, options, asked)
     ready.pipe.set_progress_bar_config(disable=True)
@@ -114,6 +111,8 @@ def drop(sitting: Sitting, file: str | Path) -> str:
     """Lay a picture from elsewhere onto the desk and return its name; it is only read."""
     path = Path(file)
     name = f"{DROPPED}/{path.name}"
+    if name in sitting.desk.items:  # results and plans of both would have one place
+        raise ConfigError(f"The folder has a picture '{printable(name)}' of its own: give the file another name.")
     (item,) = list_work([path], sitting.desk.out / DROPPED, sitting.desk.task.options)
     if item.refused:
         raise ConfigError(f"'{printable(path.name)}': {item.refused}.")
@@ -122,11 +121,7 @@ def drop(sitting: Sitting, file: str | Path) -> str:
 
 
 def look(sitting: Sitting, name: str, prompt: str | None = None, anew: bool = False) -> None:
-    """Open a picture by its name: read it, draw its maps, and take its saved plan or make one.
-
-    `prompt` stands in for the one that is found, as `--prompt` with `--prompt-order prompt`; `anew` passes over a
-    saved plan.
-    """
+    """Open a picture of the list: read it, draw its maps, take its saved plan or, `anew`, make one."""
     item = sitting.desk.items.get(name) or sitting.dropped.get(name)
     if item is None:
         raise ConfigError(f"'{printable(str(name))[:200]}' is not in the list.")
@@ -179,10 +174,10 @@ def change(
     for number, region in enumerate(plan.regions, 1):
         try:
             _, on, words, strength = (*numbered[str(number)][:3], float(numbered[str(number)][3]))
-        except (ValueError, TypeError, IndexError) as error:
-            raise PlanError(f"Region {number}: the strength must be a number above 0 and below 1.") from error
+        except (ValueError, TypeError, IndexError):
+            on, words, strength = False, "", 0.0
         if not 0 < strength < 1:
-            raise PlanError(f"Region {number}: the strength must be a number above 0 and below 1, not {strength:g}.")
+            raise PlanError(f"Region {number}: the strength must be a number above 0 and below 1.")
         on = on in (True, "true", "True")
         left, top, right, bottom = region.box
         # What is painted over a region that is off is no longer part of it, so it is drawn as a region of its own.

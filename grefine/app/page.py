@@ -12,7 +12,7 @@ from grefine.app import desk
 from grefine.app.desk import Sitting
 from grefine.errors import ConfigError, GRefineError
 from grefine.folder.task import Outcome
-from grefine.report.media import fitted, layer_png
+from grefine.report.media import layer_png
 from grefine.types import AlignmentMap, RefineResult, RepairPlan
 
 Values = dict[str, Any]
@@ -21,8 +21,6 @@ RESULT = ("slider", "told", "numbers", "saved", "files")
 SHOWN = 100
 """Names that the list shows at once."""
 LAYERS = {"what looks bad": "quality", "what is missing": "alignment", "what is repainted": "mask"}
-SIDES = 512, 1024
-"""Pictures are shown no smaller and no larger than this."""
 STATES = {"refined": "Refined", "kept": "Original kept", "untouched": "Nothing changed", "beyond": "Beyond repair"}
 _SEEN = {None: "seen", "noun": "missing", "attribute": "not as asked"}
 
@@ -165,8 +163,11 @@ def _opened(sitting: Sitting, layers: list[str]) -> Values:
 
 
 def enlarged(picture: Image.Image) -> Image.Image:
-    """Return a picture in the size in which it is shown and painted on."""
-    return fitted(picture, *SIDES, Image.Resampling.LANCZOS)
+    """Return a picture in the size in which it is shown and painted on; small ones grow by a whole factor."""
+    longest = max(picture.size)
+    scale = min(1.0, 1024 / longest) if longest > 512 else -(-512 // longest)
+    size = (round(picture.width * scale) or 1, round(picture.height * scale) or 1)
+    return picture.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
 
 
 def active_mask(plan: RepairPlan) -> np.ndarray:

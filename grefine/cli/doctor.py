@@ -38,14 +38,12 @@ def examine() -> dict[str, Any]:
     folder = cache_folder()
     used = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
     above = next((place for place in (folder, *folder.absolute().parents) if place.is_dir()), Path.cwd())
-    known = getattr(os, "sysconf_names", {})
-    pages = {"total": "SC_PHYS_PAGES", "free": "SC_AVPHYS_PAGES"}
     return {
         "grefine": __version__,
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "devices": _devices(),
-        "memory": {w: os.sysconf(n) * os.sysconf("SC_PAGE_SIZE") if n in known else None for w, n in pages.items()},
+        "memory": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else None,
         "cache": {"folder": str(folder), "used": used, "free": shutil.disk_usage(above).free},
         "fetched": {name: _is_fetched(name) for name in fetch_names()},
         "pipelines": pipelines,
@@ -109,10 +107,8 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
     for device in found["devices"]:
         size = f", {device['bytes'] / _GIB:.0f} GiB" if device["bytes"] else ""
         yield f"device    {device['name']}: {device['model']}{size}"
-    if memory["total"]:
-        yield f"memory    {memory['total'] / _GIB:.1f} GiB" + (
-            f", {memory['free'] / _GIB:.1f} GiB of it unused" if memory["free"] else ""
-        )
+    if memory:
+        yield f"memory    {memory / _GIB:.1f} GiB"
     yield (
         f"cache     {cache['folder']} (GREFINE_CACHE): {cache['used'] / _GIB:.1f} GiB used, "
         f"{cache['free'] / _GIB:.0f} GiB free on its disk"

@@ -11,24 +11,14 @@ from typing import Any
 import torch
 
 from grefine import __version__
-from grefine.errors import (
-    ConfigError,
-    GRefineError,
-    ImageError,
-    PlanError,
-    PromptError,
-    WeightsMissing,
-    WorldMismatch,
-    nearest,
-)
+from grefine.errors import ConfigError, GRefineError, ImageError, PlanError, PromptError, WeightsMissing, WorldMismatch
 from grefine.folder.task import Outcome, Reading, Task
 from grefine.folder.worklist import WorkItem
 from grefine.folder.write import write_outcomes
 from grefine.indicators.domain_check import domain_of
 from grefine.indicators.providers import maps_of
 from grefine.io.content import content_hash
-from grefine.io.encode import pixel_digest
-from grefine.io.images import decode_image
+from grefine.io.images import decode_image, pixel_digest
 from grefine.io.journal import Row
 from grefine.io.picture import printable
 from grefine.io.record import LONGEST_PROMPT, read_record
@@ -49,7 +39,7 @@ class LoraShelf:
         """Make exactly the wanted networks active; return one sentence for each that the folder does not have."""
         here = [(name, weight) for name, weight in wanted if name.lower() in self.files]
         notes = tuple(
-            f"LoRA '{name}' is not in '{printable(self.folder)}'{nearest(name, self.files)}"
+            f"LoRA '{name}' is not in '{printable(self.folder)}'."
             for name, _ in wanted
             if name.lower() not in self.files
         )
@@ -77,16 +67,9 @@ class LoraShelf:
 
 
 def run_batch(
-    pipe: Any,
-    items: Sequence[WorkItem],
-    task: Task,
-    shelf: LoraShelf | None = None,
-    gate: ScoreGate | None = None,
+    pipe: Any, items: Sequence[WorkItem], task: Task, shelf: LoraShelf | None = None, gate: ScoreGate | None = None
 ) -> list[Row]:
-    """Refine one batch: read its files, refine them together, write results, and return one journal row per image.
-
-    The same items and task give the same files, whatever ran before.
-    """
+    """Read, refine and write one batch; return a journal row per image. What ran before changes nothing."""
     return write_outcomes(refine_batch(pipe, read_batch(items, task), task, shelf, gate), task)
 
 
@@ -111,11 +94,7 @@ def read_batch(items: Sequence[WorkItem], task: Task) -> list[Reading]:
 
 
 def refine_batch(
-    pipe: Any,
-    readings: Sequence[Reading],
-    task: Task,
-    shelf: LoraShelf | None = None,
-    gate: ScoreGate | None = None,
+    pipe: Any, readings: Sequence[Reading], task: Task, shelf: LoraShelf | None = None, gate: ScoreGate | None = None
 ) -> list[Outcome]:
     """Run the pipeline over the readable images of a batch that no gate lets pass, equal networks together."""
     outcomes: dict[int, Outcome] = {}

@@ -14,13 +14,13 @@ from typing import Any
 from grefine.errors import ConfigError, ImageError
 from grefine.folder.mirror import mirror_of
 from grefine.folder.options import FolderOptions
-from grefine.folder.worklist import WorkItem, list_work
+from grefine.folder.worklist import WorkItem
 from grefine.io.atomic import remove_partials
 from grefine.io.content import content_hash
 from grefine.io.journal import lock_file
 from grefine.io.picture import printable
 from grefine.io.places import is_address
-from grefine.io.run_files import JOURNAL, STATE_FOLDER, run_rows, run_starts
+from grefine.io.run_files import JOURNAL, STATE_FOLDER, run_rows
 from grefine.refine.settings import settings_digest
 
 FOLDER = "shards"
@@ -28,7 +28,6 @@ FOLDER = "shards"
 _NAME = re.compile(r"([0-9]+)-of-([0-9]+)-[0-9a-f]+\.jsonl")
 _COUNTED = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
 """Where torchrun and SLURM say which of how many processes this is; torchrun may run below SLURM, so it is first."""
-MOST_SOURCES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +51,7 @@ class Shard:
 
 
 def dealt(items: Iterable[WorkItem], of: int, batch_size: int) -> Iterator[tuple[WorkItem, int]]:
-    """Yield every picture with the number of its shard.
-
-    Dealt are the batches that one process would cut, so that each is computed in the same company whatever the count.
-    """
+    """Yield every picture with the number of its shard; dealt are whole batches, as one process would cut them."""
     taken = 0
     for item in items:
         yield item, taken // batch_size % of + 1
@@ -63,23 +59,18 @@ def dealt(items: Iterable[WorkItem], of: int, batch_size: int) -> Iterator[tuple
 
 
 def read_engine(engine: str | None, environment: Mapping[str, str] = os.environ) -> Shard | None:
-    """Return the shard that `shard I/N` or (as `shard auto`) the environment names; None for a whole run."""
+    """Return the shard that `shard I/N` or, without I/N, the environment names; None for a whole run."""
     if engine is None:
         return None
-    kind, _, which = engine.replace(":", " ").strip().partition(" ")
+    kind, _, which = engine.partition(" ")
     if kind != "shard":
-        raise ConfigError(f"The engine must be 'shard I/N', 'shard auto' or 'ray', not '{printable(engine)}'.")
-    first, (number, _, of) = 1, which.strip().partition("/")
-    told = f"'{printable(which.strip())}' is no shard: give I/N with I from 1 to N, e.g. 'shard 2/8'."
-    if which.strip() in ("", "auto"):
-        names = next((pair for pair in _COUNTED if any(environment.get(name) for name in pair)), None)
-        if names is None:
-            known = " nor ".join(" and ".join(pair) for pair in _COUNTED)
-            raise ConfigError(
-                f"Neither {known} are set, so nothing says which shard this is: give --engine shard I/N."
-            )
-        first, (number, of) = 0, (environment.get(name, "") for name in names)
-        told = f"{names[0]}={number!r} and {names[1]}={of!r} name no shard: give --engine shard I/N."
+        raise ConfigError(f"The engine must be 'shard I/N', 'shard' or 'ray', not '{printable(engine)}'.")
+    first, (number, _, of) = 1, which.partition("/")
+    told = f"'{printable(which)}' is no shard: give I/N with I from 1 to N, e.g. 'shard 2/8'."
+    if not which:
+        pair = next((pair for pair in _COUNTED if any(environment.get(name) for name in pair)), _COUNTED[0])
+        first, (number, of) = 0, (environment.get(name, "") for name in pair)
+        told = f"{pair[0]}={number!r} and {pair[1]}={of!r} name no shard: give --engine shard I/N."
     if not (number.isdecimal() and of.isdecimal() and first <= int(number) < int(of) + first):
         raise ConfigError(told)
     return Shard(int(number) + 1 - first, int(of))
@@ -89,7 +80,7 @@ def split_engine(engine: str | None, words: list[str]) -> tuple[str | None, list
     """Return what `--engine shard I/N` means on a command line, where I/N comes as one of the other words."""
     if engine != "shard":
         return engine, words
-    which = [w for w in words if (w == "auto" or re.fullmatch("[0-9]+/[0-9]+", w)) and not os.path.lexists(w)]
+    which = [word for word in words if re.fullmatch("[0-9]+/[0-9]+", word) and not os.path.lexists(word)]
     return f"shard {which[0]}" if which else engine, [word for word in words if word not in which[:1]]
 
 
@@ -113,14 +104,6 @@ def journals(out: Path) -> dict[Path, Shard]:
     return dict(sorted(found.items(), key=lambda pair: (pair[1].of, pair[1].number, pair[0].name)))
 
 
-def own_journal(out: Path, shard: Shard) -> Path:
-    """Return where a shard's journal is or will be. Its name is new after every merge, so that none counts twice."""
-    for path, other in journals(out).items():
-        if other == shard:
-            return path
-    return out / STATE_FOLDER / FOLDER / f"{shard.number}-of-{shard.of}-{secrets.token_hex(4)}.jsonl"
-
-
 def refuse_unmerged(out: Path, shard: Shard | None) -> None:
     """Keep a run out of an OUT whose shards are counted otherwise."""
     for other in journals(out).values():
@@ -134,7 +117,7 @@ def refuse_unmerged(out: Path, shard: Shard | None) -> None:
 
 def is_share(row: Mapping[str, Any]) -> bool:
     """Say whether a run's row tells of a shard, in the form that a shard writes; anybody may have edited it."""
-    share, kinds = row.get("shard"), {"of": int, "list": str, "sources": list, "options": dict}
+    share, kinds = row.get("shard"), {"of": int, "sources": list, "options": dict}
     return (
         isinstance(share, dict)
         and all(isinstance(share.get(name), kind) for name, kind in kinds.items())
@@ -143,29 +126,13 @@ def is_share(row: Mapping[str, Any]) -> bool:
     )
 
 
-def list_digest(items: Iterable[WorkItem]) -> str:
-    """Return a hash of the names in a list of work."""
-    state = hashlib.sha256()
-    for item in items:
-        state.update(f"{item.relative}\0{bool(item.refused)}\n".encode("utf-8", "surrogatepass"))
-    return state.hexdigest()[:16]
-
-
-def share_of(out: Path, shard: Shard, sources: Sequence[str | Path], options: FolderOptions) -> dict[str, Any]:
+def share_of(shard: Shard, sources: Sequence[str | Path], options: FolderOptions) -> dict[str, Any]:
     """Return what a shard's journal notes of the list that it deals, so that a merge finds what nobody has done."""
-    listed = list_digest(list_work(sources, out, options))
-    for path, other in journals(out).items():
-        theirs = [row["shard"]["list"] for row in run_starts(path) if is_share(row)] if other != shard else []
-        if theirs and theirs[-1] != listed and is_running(out, other):
-            raise ConfigError(
-                f"Shard {other} runs over another list of pictures: give all shards the same sources and patterns, "
-                "and start them anew when pictures came or went."
-            )
     names = []
     for name in map(str, sources):  # as another process finds them
         mark, path = ("@", name[1:]) if name.startswith("@") else ("", name)
         names.append(name if is_address(name) else f"{mark}{os.path.abspath(path)}")
-    return {"of": shard.of, "list": listed, "sources": names, "options": asdict(options)}
+    return {"of": shard.of, "sources": names, "options": asdict(options)}
 
 
 def is_running(out: Path, shard: Shard) -> bool:
@@ -177,12 +144,6 @@ def is_running(out: Path, shard: Shard) -> bool:
             return False
     except ConfigError:
         return True
-
-
-def hold(out: Path, shard: Shard) -> AbstractContextManager[None]:
-    """Keep a second process out of one shard."""
-    message = f"Another process works on shard {shard} of '{printable(out)}': give each its own number."
-    return locked(out, shard.lock, message)
 
 
 def run_lock(out: Path, *, shared: bool) -> AbstractContextManager[None]:
@@ -357,8 +318,11 @@ class Ledger:
 
 def open_ledger(out: Path, header: dict[str, Any], options: FolderOptions, shard: Shard | None = None) -> Ledger:
     """Read what is known of a run (or a `shard` of it) into OUT, and decide whether it goes on or begins anew."""
-    known = journals(out)
-    ledger = Ledger(out, own_journal(out, shard), (out / STATE_FOLDER / JOURNAL, *known)) if shard else Ledger(out)
+    known, ledger = journals(out), Ledger(out)
+    if shard:  # the name of its journal is new after every merge, so that none counts twice
+        new = out / STATE_FOLDER / FOLDER / f"{shard.number}-of-{shard.of}-{secrets.token_hex(4)}.jsonl"
+        own = next((path for path, other in known.items() if other == shard), new)
+        ledger = Ledger(out, own, (out / STATE_FOLDER / JOURNAL, *known))
     ledger.read()
     changed = differing(ledger.headers, header)
     if ledger.header is not None and options.overwrite == "always" and (changed or ledger.finished):

@@ -34,10 +34,7 @@ Todo = tuple[WorkItem, Row | None]
 
 @contextmanager
 def interruptible(say: Callable[[str], None], then: Callable[[], None] = lambda: None) -> Iterator[threading.Event]:
-    """While it is open, the first Ctrl-C only sets the event and calls `then`, so that a run ends after its batch.
-
-    Outside the main thread it changes nothing.
-    """
+    """Let the first Ctrl-C only set the event and call `then`, so that a run ends after its batch."""
     asked, before = threading.Event(), None
 
     def handle(*_: object) -> None:

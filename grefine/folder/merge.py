@@ -7,18 +7,8 @@ from pathlib import Path
 
 from grefine.config import build
 from grefine.errors import ConfigError
-from grefine.folder.ledger import (
-    Ledger,
-    Shard,
-    dealt,
-    differing,
-    header_of,
-    is_running,
-    is_share,
-    journals,
-    one_at_a_time,
-    run_lock,
-)
+from grefine.folder import ledger
+from grefine.folder.ledger import Ledger, Shard
 from grefine.folder.mirror import mirrored
 from grefine.folder.options import FolderOptions
 from grefine.folder.progress import Reporter, silent
@@ -37,11 +27,7 @@ _MERGE = "merge"
 
 
 def merge(out: str | Path, report: Reporter = silent) -> RunSummary:
-    """Join the journals of an OUT's shards, write its table and page, and say what no shard has done.
-
-    May be repeated, and run while shards run: what they have done by then is taken. When none runs, their journals go
-    into the run's own, and the next start may have another number of shards.
-    """
+    """Join what an OUT's shards have done by now: journal, table, page. May be repeated, and run while shards run."""
     if is_address(out):
         with mirrored(str(out)) as mirror:
             summary = merge(mirror.local, report)
@@ -51,18 +37,19 @@ def merge(out: str | Path, report: Reporter = silent) -> RunSummary:
         return summary
     out = Path(out)
     main = out / STATE_FOLDER / JOURNAL
-    if not (out / STATE_FOLDER).is_dir() or not (is_there(main) or journals(out)):
+    if not (out / STATE_FOLDER).is_dir() or not (is_there(main) or ledger.journals(out)):
         raise ConfigError(f"'{printable(out)}' holds no run: give the OUT of `grefine refine --engine shard I/N`.")
-    with run_lock(out, shared=True), one_at_a_time(out):
-        shards = journals(out)
+    with ledger.run_lock(out, shared=True), ledger.one_at_a_time(out):
+        shards = ledger.journals(out)
         starts = [list(run_starts(path)) for path in (*shards, main)]
-        last = (row for rows in starts for row in [row for row in rows if is_share(row)][-1:])
+        last = (row for rows in starts for row in [row for row in rows if ledger.is_share(row)][-1:])
         start = next((row for row in last if isinstance(row.get("view"), dict)), None)
         if start is None:
             raise ConfigError(f"The run in '{printable(out)}' has no shards, so there is nothing to merge.")
-        if changed := differing((header_of(rows[-1]) for rows in starts if rows), header_of(start)):
+        headers = (ledger.header_of(rows[-1]) for rows in starts if rows)
+        if changed := ledger.differing(headers, ledger.header_of(start)):
             raise ConfigError(f"The journals in '{printable(out)}' do not belong together: {changed} differ.")
-        running = {shard for shard in shards.values() if is_running(out, shard)}
+        running = {shard for shard in shards.values() if ledger.is_running(out, shard)}
         summary = RunSummary(out, force=bool(start["view"].get("force")))
         rows = _write(out, main, shards, start, running, summary)
         for row in rows:
@@ -81,21 +68,21 @@ def _write(
     out: Path, main: Path, shards: dict[Path, Shard], start: Row, running: set[Shard], summary: RunSummary
 ) -> LastRows:
     """Write the run's journal anew, with its end where all is done; return its rows."""
-    ledger, rows = Ledger(out), LastRows(main)
+    known, rows = Ledger(out), LastRows(main)
 
     def pieces() -> Iterator[bytes]:
         number = -1
         for number, unit in enumerate(_joined(main, shards, start)):
             for row in unit:
-                ledger.take(row)
+                known.take(row)
                 rows.take(row)
             yield unit_lines(number, unit)
-        if _is_whole(out, ledger, start["shard"], running, summary) and shards:
+        if _is_whole(out, known, start["shard"], running, summary) and shards:
             yield unit_lines(number + 1, [{"kind": "end", "from": _MERGE}])
 
     publish([(stage(main, pieces()), main)])
     if not running:
-        ledger.clean(out)
+        known.clean(out)
     return rows
 
 
@@ -124,13 +111,13 @@ def _numbered(path: Path, shard: Shard) -> Iterator[tuple[int, int, list[Row]]]:
             place += unit[0]["kind"] == "image"
 
 
-def _is_whole(out: Path, ledger: Ledger, share: Row, running: set[Shard], summary: RunSummary) -> bool:
+def _is_whole(out: Path, known: Ledger, share: Row, running: set[Shard], summary: RunSummary) -> bool:
     """Say whether all is done; put into the summary which pictures of the list are not, and whose they were."""
     options = build(FolderOptions, dict(share["options"]), where="the journal's options")
     missing: Counter[Shard] = Counter()
     names: list[str] = []
-    for item, number in dealt(list_work(share["sources"], out, options), share["of"], options.batch_size):
-        if not ledger.knows(item):
+    for item, number in ledger.dealt(list_work(share["sources"], out, options), share["of"], options.batch_size):
+        if not known.knows(item):
             missing[Shard(number, share["of"])] += 1
             names += [f"'{printable(item.relative)}'"] if len(names) < SHOWN else []
     summary.left = missing.total()

@@ -1,8 +1,4 @@
-"""An OUT at an address: worked on in a folder of this machine, from which pictures are sent first and their rows last.
-
-No store has an atomic rename or a file that grows, so every unit of a journal is an object of its own, and a start
-trusts nothing but these.
-"""
+"""An OUT at an address, worked on in a folder here. No store has files that grow: units of the journal are objects."""
 
 import json
 import os

@@ -8,7 +8,6 @@ from grefine.io.picture import MAX_PIXELS
 
 Overwrite = Literal["never", "older", "always"]
 FORMATS = {"same": None, "png": "PNG", "jpeg": "JPEG", "jpg": "JPEG", "webp": "WEBP"}
-DATASETS = ("", "same", "parquet", "webdataset", "imagefolder")
 EXTENSIONS = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}
 
 
@@ -47,17 +46,11 @@ class FolderOptions:
     """Refine outputs of an equal earlier run once more."""
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ConfigError(f"batch_size must be at least 1, not {self.batch_size}.")
-        if self.limit is not None and self.limit < 1:
-            raise ConfigError(f"limit must be at least 1, not {self.limit}.")
+        for name, count in (("batch_size", self.batch_size), ("limit", self.limit)):
+            if count is not None and count < 1:
+                raise ConfigError(f"{name} must be at least 1, not {count}.")
         if any(mark in self.suffix for mark in ("/", "\\", "\0")):
             raise ConfigError(f"The suffix {self.suffix!r} must not name a folder.")
-        for name, known in (("format", FORMATS), ("overwrite", ("never", "older", "always"))):
-            if getattr(self, name) not in known:
-                raise ConfigError(f"{name} must be one of {', '.join(known)}, not '{getattr(self, name)}'.")
-        if self.dataset not in DATASETS:
-            raise ConfigError(f"The data set '{self.dataset}' is not one of {', '.join(DATASETS[1:])}.")
 
     @property
     def written_format(self) -> str | None:

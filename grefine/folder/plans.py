@@ -33,10 +33,7 @@ class PlanFolder:
 
     @classmethod
     def open(cls, folder: str | Path, only: str = "") -> "PlanFolder":
-        """Look which plans were changed; those that cannot be read are told when their picture comes.
-
-        With `only`, the path of a picture below SRC, no other plan is looked at.
-        """
+        """Look which plans were changed; `only` names the one picture, by its path below SRC, that is to come."""
         folder = folder if is_address(folder) else Path(folder)
         names = [f"{only}{PLAN}"] if only else _names(folder, (PLAN,))
         if not names:

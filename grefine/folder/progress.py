@@ -5,6 +5,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, TextIO
 
 from grefine.folder.summary import STATES
@@ -81,9 +82,7 @@ def progress_line(event: Event) -> str:
     parts += [f"{counts[state]:,} {word}" for state, word in STATES.items() if counts[state] and state != "skipped"]
     parts.append(f"{event['rate']:.2f} images/s")
     if event.get("left_seconds") is not None:
-        minutes, seconds = divmod(round(event["left_seconds"]), 60)
-        hours, minutes = divmod(minutes, 60)
-        parts.append(f"{hours}:{minutes:02}:{seconds:02} left" if hours else f"{minutes}:{seconds:02} left")
+        parts.append(f"{timedelta(seconds=round(event['left_seconds']))} left")
     return "  ".join(parts)
 
 

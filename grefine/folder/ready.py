@@ -3,11 +3,12 @@
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from grefine.cluster import join
+from grefine.config import build
 from grefine.errors import ConfigError
 from grefine.folder.batch import LoraShelf, read_batch
 from grefine.folder.options import FolderOptions
@@ -51,12 +52,9 @@ class Ready:
 
 
 def make_ready(sources: list[Source], out: Source, options: FolderOptions, asked: Mapping[str, Any]) -> Ready:
-    """Check and open what a run is told; `asked` are arguments of `refine_folder` by name, those left out have none.
-
-    Whatever can be told at once is told before anything heavy is loaded.
-    """
+    """Check and open what a run is told, cheap things first; `asked` are arguments of `refine_folder` by name."""
     ask = asked.get
-    settings, out = read_settings(ask("config")), Path(out)
+    settings, out, options = read_settings(ask("config")), Path(out), build(FolderOptions, asdict(options), "options")
     table = None
     if ask("prompts") is not None:
         table = read_prompt_table(asked["prompts"], ask("name_column"), ask("prompt_column"))

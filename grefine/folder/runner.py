@@ -12,20 +12,9 @@ from typing import Any
 
 from grefine.cluster import Cluster, leave, work_on
 from grefine.errors import ConfigError
+from grefine.folder import ledger
 from grefine.folder.batch import plan_batches
-from grefine.folder.ledger import (
-    MOST_SOURCES,
-    Shard,
-    hold,
-    list_digest,
-    one_at_a_time,
-    open_ledger,
-    own_device,
-    read_engine,
-    refuse_unmerged,
-    run_lock,
-    share_of,
-)
+from grefine.folder.ledger import Shard
 from grefine.folder.loop import Start
 from grefine.folder.mirror import mirror_of, on_this_machine, open_journal
 from grefine.folder.options import FORMATS, FolderOptions, Overwrite
@@ -113,7 +102,7 @@ def refine_folder(
         painter_class: The class of diffusers that a folder or Hub id is loaded as.
         restorer: Stage 2: none, inpaint, controlnet-tile, or another painter, named as `painter` is.
         guidance: Experimental: preferences that steer denoising, e.g. {"sharpness": 1.0}; in place of the settings'.
-        engine: `shard I/N` (or `shard auto`, as SLURM or torchrun say) for one of N processes; `ray` for a cluster.
+        engine: `shard I/N` (or `shard`, as SLURM or torchrun say) for one of N processes; `ray` for a cluster.
         workers: Start so many shards on this machine, wait for them and merge.
         cluster: Which cluster and what of it, for `engine="ray"`.
         quality_map: A provider of quality maps by name, or a folder with a map for every picture.
@@ -137,7 +126,7 @@ def refine_folder(
         # This process only deals: it holds the weights to name them, in the precision of the actors.
         half = dtype == "auto" and cluster.gpus_per_worker
         asked |= {"device": "cpu", "dtype": "bf16" if half else dtype}
-    shard = None if on_ray else read_engine(engine)
+    shard = None if on_ray else ledger.read_engine(engine)
     if not named:
         raise ConfigError("Nothing to refine: give files, folders or an @list of them.")
     report = report or choose_reporter()
@@ -145,9 +134,11 @@ def refine_folder(
     options = replace(options or FolderOptions(), **{k: v for k, v in chosen.items() if v is not None})  # type: ignore[arg-type]
     if dry_run and is_address(out):
         out = "dry-run"  # nothing is written, so nothing there is looked at
-    one_file = names_a_file(out)
-    if shard or workers or on_ray:
-        _see_shareable(printable(out) if one_file else "", options, len(named))
+    one_file = Path(out).suffix.lower() in SUFFIXES and not Path(out).is_dir()
+    if (shard or workers or on_ray) and one_file:
+        raise ConfigError(f"'{printable(out)}' is one file, which cannot be shared: leave --engine and --workers out.")
+    if (shard or workers or on_ray) and options.overwrite == "always":
+        raise ConfigError("--overwrite always begins a run anew, which one of its shards cannot: give another OUT.")
     if workers and not dry_run:
         if shard:
             raise ConfigError("--workers starts the shards itself: leave --engine out.")
@@ -166,7 +157,7 @@ def refine_folder(
             summary = refine_folder(named, engine=engine, **asked | given)
         summary.out = out
         return summary
-    asked["device"] = own_device(device) if shard else asked["device"]
+    asked["device"] = ledger.own_device(device) if shard else asked["device"]
     if one_file and not dry_run:
         decided = ("out", "options", "seed", "overwrite", "force", "limit", "dry_run", "report")
         same = {name: value for name, value in asked.items() if name not in decided}
@@ -175,21 +166,6 @@ def refine_folder(
     ready = make_ready(named, out, options, asked)
     with _quiet(ready.pipe):
         return _preview(ready, named, report) if dry_run else _run(named, ready, shard, dataset, asked, report)
-
-
-def names_a_file(out: str | Path) -> bool:
-    """Say whether OUT is meant as a picture: it ends like one, and no folder of that name is there."""
-    return Path(out).suffix.lower() in SUFFIXES and not Path(out).is_dir()
-
-
-def _see_shareable(file: str, options: FolderOptions, sources: int) -> None:
-    """See that several processes can do a run together."""
-    if file:
-        raise ConfigError(f"'{file}' is one file, which cannot be shared: leave --engine and --workers out.")
-    if options.overwrite == "always":
-        raise ConfigError("--overwrite always begins a run anew, which one of its shards cannot: give another OUT.")
-    if sources > MOST_SOURCES:
-        raise ConfigError(f"Shards take at most {MOST_SOURCES:,} sources: give the paths as one @list.txt.")
 
 
 def _refine_file(
@@ -247,14 +223,15 @@ def _run(
         items = list_work(sources, out, options)
         return shard.own(items, options.batch_size) if shard else items
 
-    with run_lock(out, shared=shard is not None), ExitStack() as stack:
+    with ledger.run_lock(out, shared=shard is not None), ExitStack() as stack:
         stack.enter_context(_told(report))
         beginning = stack.enter_context(ExitStack())
         if shard:
-            beginning.enter_context(one_at_a_time(out))
-            stack.enter_context(hold(out, shard))
-            start |= {"shard": share_of(out, shard, sources, options)}
-        refuse_unmerged(out, shard)
+            beginning.enter_context(ledger.one_at_a_time(out))
+            text = f"Another process works on shard {shard} of '{printable(out)}': give each its own number."
+            stack.enter_context(ledger.locked(out, shard.lock, text))
+            start |= {"shard": ledger.share_of(shard, sources, options)}
+        ledger.refuse_unmerged(out, shard)
         warning = ready.gate.warning if ready.gate else ""
         for note in filter(None, (*ready.notes, warning)):
             say(note)
@@ -262,21 +239,19 @@ def _run(
             warnings.warn(warning, stacklevel=2)
         everything = partial(list_work, sources, out, replace(options, limit=None))
         stack.enter_context(thresholds(ready.pipe, task, out, everything, say))
-        ledger = open_ledger(out, header, options, shard)
+        known = ledger.open_ledger(out, header, options, shard)
         if options.overwrite == "never":
-            ledger.check_inputs(work())
-        with open_journal(ledger.path, out) as journal:
+            known.check_inputs(work())
+        with open_journal(known.path, out) as journal:
             if journal.repaired:
                 say(f"After an earlier end, {journal.repaired}")
             rows_of = None
             if asked["cluster"]:
                 rows_of = partial(work_on, asked["cluster"], RefineWorker, given_afar(asked, ready, header))
                 stack.callback(leave)
-            run = Start(work, ready, ledger, journal, report, rows_of)
-            summary = run.go(start if shard or ledger.header is None else None, beginning.close)
-            if shard and list_digest(list_work(sources, out, options)) != start["shard"]["list"]:
-                summary.stopped = summary.stopped or "Pictures came or went while this shard ran."
-            done = LastRows(ledger.path)
+            run = Start(work, ready, known, journal, report, rows_of)
+            summary = run.go(start if shard or known.header is None else None, beginning.close)
+            done = LastRows(known.path)
             summary.vanished = sum(
                 row["unit"] >= journal.first and "output" in row and not os.path.lexists(out / row["output"])
                 for row in (() if mirror_of(out) else done)

@@ -5,6 +5,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
@@ -142,24 +143,17 @@ class RunSummary:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
+        plain = ("resumed", "failed_again", "left", "stopped", "interrupted", "vanished", "gated", "foreign")
         return {
             "out": str(self.out),
             "counts": {state: self.counts[state] for state in STATES},
-            "resumed": self.resumed,
-            "failed_again": self.failed_again,
+            **{name: getattr(self, name) for name in (*plain, "exit_code")},
             "seconds": round(self.seconds, 3),
             "images_per_second": round(self.done / self.seconds, 3) if self.seconds else 0.0,
-            "left": self.left,
-            "stopped": self.stopped,
-            "interrupted": self.interrupted,
             "without_prompt": self.without_prompt_count,
             "unsure": self.unsure_count,
-            "vanished": self.vanished,
-            "gated": self.gated,
-            "foreign": self.foreign,
             "forced": self.force and bool(self.foreign),
             "moved": round(median(self.moved), 4) if self.moved else None,
-            "exit_code": self.exit_code,
         } | ({} if self.planned is None else {"planned": self.planned})
 
     def lines(self) -> list[str]:
@@ -171,7 +165,8 @@ class RunSummary:
         words = STATES | ({} if self.planned is None else {"refined": "to repaint"})
         counts = [f"{self.counts[state]:,} {word}" for state, word in words.items() if self.counts[state]]
         rate = f", {self.done / self.seconds:.2f} images/s" if self.seconds and self.done else ""
-        took = f" in {_duration(self.seconds)}" if self.seconds else ""
+        spent = f"{self.seconds:.1f} s" if self.seconds < 90 else str(timedelta(seconds=round(self.seconds)))
+        took = f" in {spent}" if self.seconds else ""
         told = f"{', '.join(counts) or 'nothing to do'}{took}"
         lines = [f"{told}{rate}. Results: {printable(self.out)}"]
         if self.planned is not None:
@@ -247,10 +242,3 @@ def _plan_lines(rows: list[dict[str, Any]]) -> list[str]:
         table.append(tuple(cell if len(cell) <= 40 else f"{cell[:39]}…" for cell in cells))
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.1f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"

@@ -18,8 +18,7 @@ from grefine.folder.mirror import at_hand, mirror_of
 from grefine.folder.progress import Reporter
 from grefine.folder.summary import RunSummary, write_table
 from grefine.indicators.domain_check import domain_of
-from grefine.io.encode import read_embedded
-from grefine.io.images import decode_image, read_bytes
+from grefine.io.images import decode_image, read_bytes, read_embedded
 from grefine.io.picture import printable
 from grefine.io.places import place_at
 from grefine.io.record import KEY
@@ -195,13 +194,7 @@ def write_refine_report(
     notes: Sequence[str] = (),
     forced: str = "",
 ) -> Path:
-    """Write the report of a refinement run: what was decided for each image, and why.
-
-    The run's own scores made or guarded its decisions, so the page shows them, in units of each judge's own noise, and
-    says that they prove nothing; `grefine evaluate` with other metrics does.
-
-    Images are read one at a time, once, and counted in `tally`; a caller counts those there that are not shown.
-    """
+    """Write the report of a run: images are read once, and counted in `tally`; a caller counts those not shown."""
     shown: dict[str, MetricSpec] = {}
 
     def entries() -> Iterator[list[ReportImage]]:

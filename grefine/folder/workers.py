@@ -37,10 +37,7 @@ Work = Callable[..., RunSummary]
 def refine_with_workers(
     work: Work, count: int, sources: Sequence[str | Path], out: str | Path, asked: Mapping[str, Any]
 ) -> RunSummary:
-    """Run every shard of a folder in a process of its own, one per GPU where there are GPUs, and merge them.
-
-    `work` is `refine_folder` and `asked` its other arguments; each process loads the pipeline itself.
-    """
+    """Run every shard in a process of its own, and merge; `work` is `refine_folder`, `asked` its other arguments."""
     if count < 1:
         raise ConfigError(f"workers must be at least 1, not {count}.")
     _see_named(asked, "Workers")

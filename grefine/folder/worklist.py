@@ -5,7 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from grefine.errors import ConfigError
@@ -18,8 +18,7 @@ from grefine.io.run_files import DATASET, RUN_FOLDERS, STATE_FOLDER, NameSet, wi
 from grefine.io.samples import is_samples, list_samples, read_place
 from grefine.io.walk import is_picture, is_walked
 
-PANEL_FOLDER = "panels"
-_NOWHERE = "the symbolic link leads nowhere or in a circle"
+_LINK = "a symbolic link out of SRC, to a folder, to nothing or in a circle; --follow-links reads what can be read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,51 +60,45 @@ class WorkItem:
     @property
     def panel(self) -> Path:
         """Where its before/map/after picture goes."""
-        return self.out / PANEL_FOLDER / with_ending(self.name, ".png")
+        return self.out / "panels" / with_ending(self.name, ".png")
 
 
 def list_work(sources: Iterable[str | Path], out: Path, options: FolderOptions) -> Iterator[WorkItem]:
-    """Give the images of files, folders and `@lists` in an order that only their names decide.
-
-    A folder's tree is mirrored below `out`; of several folders each gets its own name there. Files that are named one
-    by one go straight into `out`.
-    """
+    """Give the images of files, folders (whose trees are mirrored below `out`) and `@lists`, ordered by name."""
     return islice(_listed(list(dict.fromkeys(sources)), out, options), options.limit)
 
 
 def _listed(sources: list[str | Path], out: Path, options: FolderOptions) -> Iterator[WorkItem]:
-    mirror, alone = mirror_of(out), len(sources) == 1
-    prefixes: dict[Path, str] = {}
+    mirror, walk = mirror_of(out), _Walk(out, options)
+    walks: list[Iterator[WorkItem]] = []
+    names: set[str] = set()
     for source in sources:
-        if mirror and mirror.holds(str(source)):
+        text, folder = str(source), Path(source)
+        if mirror and mirror.holds(text):
             raise ConfigError(f"OUT '{printable(mirror.address)}' is or holds the input '{printable(source)}'.")
-        folder = Path(source)
-        if str(source).startswith("@") or is_address(source) or not folder.is_dir():
-            continue
-        # Inputs are never written: OUT may lie inside SRC, but not be it or hold it.
-        if folder.resolve().is_relative_to(out.resolve()):
-            raise ConfigError(
-                f"OUT '{printable(out)}' is or holds the input folder '{printable(folder)}': results could be written "
-                "over inputs. Choose a folder beside it or inside it."
-            )
-        name = "" if alone else f"{folder.resolve().name or 'root'}/"
-        if name in prefixes.values() and folder not in prefixes:
-            told = printable(name.rstrip("/"))
-            raise ConfigError(
-                f"Two folders are called '{told}', or one is named twice: refine them one after the other, each once."
-            )
-        prefixes[folder] = name
-    walk = _Walk(out, options)
-    for source in sources:
-        if isinstance(source, str) and source.startswith("@"):
-            yield from walk.files(_read_list(source[1:]))
-        elif is_address(source) or is_samples(str(source)):
-            name = os.path.basename(str(source).rstrip("/"))
-            yield from walk.address(str(source), "" if alone else f"{_stem(name)}/")
-        elif Path(source) in prefixes:
-            yield from walk.folder(Path(source), prefixes[Path(source)])
+        if isinstance(source, str) and text.startswith("@"):
+            walks.append(walk.files(_read_list(text[1:])))
+        elif is_address(source) or is_samples(text):
+            name = _stem(os.path.basename(text.rstrip("/")))
+            walks.append(walk.address(text, f"{name}/" if len(sources) > 1 else ""))
+        elif folder.is_dir():
+            # Inputs are never written: OUT may lie inside SRC, but not be it or hold it.
+            if folder.resolve().is_relative_to(out.resolve()):
+                raise ConfigError(
+                    f"OUT '{printable(out)}' is or holds the input folder '{printable(folder)}': results could be "
+                    "written over inputs. Choose a folder beside it or inside it."
+                )
+            name = folder.resolve().name or "root"
+            if name in names:
+                told = printable(name)
+                raise ConfigError(
+                    f"Two folders are called '{told}', or one is named twice: refine them one after the other."
+                )
+            names.add(name)
+            walks.append(walk.folder(folder, f"{name}/" if len(sources) > 1 else ""))
         else:
-            yield from walk.files([Path(source)])
+            walks.append(walk.files([folder]))
+    yield from chain.from_iterable(walks)
 
 
 def expand_stdin(sources: list[str | Path]) -> list[str | Path]:
@@ -192,7 +185,7 @@ class _Walk:
         self.taken = NameSet()
         for entry in entries:
             relative = f"{path}{entry.name}"
-            if _is_folder(entry):
+            if entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry.path)):
                 folders.append((entry, relative))
             elif is_samples(entry.name) and self.wanted(entry.name, relative):
                 yield from self.samples(entry.path, f"{prefix}{_stem(relative)}/")
@@ -201,29 +194,21 @@ class _Walk:
                 refused = ""
                 if entry.is_symlink() and not self.options.follow_links:
                     target = _target(entry.path)
-                    if target is None:
-                        refused = _NOWHERE
-                    elif not target.is_relative_to(root) or target.is_relative_to(self.out.resolve()):
-                        refused = "the symbolic link leads out of SRC; --follow-links reads it"
+                    inside = target and target.is_relative_to(root) and not target.is_relative_to(self.out.resolve())
+                    refused = "" if inside else _LINK
                 yield self.item(Path(entry.path), f"{prefix}{relative}", refused, stems[_stem(entry.name)] > 1)
         for entry, relative in folders if self.options.recursive else ():
             if not is_walked(entry.name, names) or _same(entry.path, self.out):
                 continue
-            chain, refused = above, ""
+            chain = above
             if entry.is_symlink():
                 target = _target(entry.path)
-                if target is None:
-                    refused = _NOWHERE
-                elif any(parent.is_relative_to(target) for parent in above) or _same(target, self.out):
-                    refused = "the symbolic link leads in a circle"
-                elif not self.options.follow_links:
-                    refused = "a symbolic link to a folder; --follow-links reads it"
-                else:
-                    chain = (*above, target)
-            if refused:
-                yield self.item(Path(entry.path), f"{prefix}{relative}", refused)
-            else:
-                yield from self.below(Path(entry.path), prefix, f"{relative}/", root, chain)
+                circle = target and any(parent.is_relative_to(target) for parent in above)
+                if not target or circle or _same(target, self.out) or not self.options.follow_links:
+                    yield self.item(Path(entry.path), f"{prefix}{relative}", _LINK)
+                    continue
+                chain = (*above, target)
+            yield from self.below(Path(entry.path), prefix, f"{relative}/", root, chain)
 
     def wanted(self, name: str, relative: str) -> bool:
         if self.options.pattern:
@@ -275,10 +260,3 @@ def _count_stems(names: set[str]) -> Counter[str]:
 
 def _stem(name: str) -> str:
     return os.path.splitext(name)[0]
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False

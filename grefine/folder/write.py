@@ -1,7 +1,6 @@
 """From outcomes to files and rows: all files of a batch are staged first, then named, so that none is half there."""
 
 import errno
-import math
 import os
 import struct
 import textwrap
@@ -12,29 +11,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from grefine import __version__
 from grefine.errors import GRefineError, ImageError
 from grefine.folder.task import Outcome, Task
 from grefine.folder.worklist import WorkItem
-from grefine.indicators.draw import edge_of, fitting, overlay, png
+from grefine.indicators.draw import edge_of, fitting, grid, overlay, png
 from grefine.io import atomic
 from grefine.io.content import content_hash
-from grefine.io.encode import encode_image, read_embedded
-from grefine.io.images import CONTAINERS, SUFFIXES, read_bytes
+from grefine.io.images import CONTAINERS, SUFFIXES, encode_image, read_bytes, read_embedded
 from grefine.io.journal import Row
 from grefine.io.picture import printable
-from grefine.io.record import RefineRecord, attach_record, read_record
+from grefine.io.record import RefineRecord, attach_record, numbers, read_record
 from grefine.io.run_files import layer_path
 from grefine.refine.guidance import steers_of
-from grefine.report.media import fitted, layers_of
+from grefine.report.media import layers_of
 from grefine.types import RefineResult
 
-SMALLEST, LARGEST = 256, 768
-"""Sides of one picture in a panel: small ones grow by a whole factor, large ones shrink."""
-_PAPER, _INK, _FAINT = (250, 250, 248), (30, 30, 34), (110, 110, 116)
-_GAP = 10
 _STOPS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE)
 
 
@@ -117,36 +111,26 @@ def panel_png(before: Image.Image, after: Image.Image, result: RefineResult, pro
     """Return before, map and after side by side, with their scores and the reason of the decision below, as PNG."""
     bad = np.array(overlay(before, np.clip(1.0 - result.quality.values + result.alignment.edit, 0.0, 1.0)))
     bad[edge_of(result.plan.mask)] = 255
-    parts = (before, Image.fromarray(bad), after)
-    shown = [fitted(picture, SMALLEST, LARGEST, Image.Resampling.BOX) for picture in parts]
-    width, height = shown[0].size
-    size = max(12, min(18, width // 22))
-    font = ImageFont.load_default(size)
-    painted = result.decision.kept in ("repainted", "both")
-    middle = f"bad places, {'repainted ' * painted}inside the line ({result.plan.area:.0%})"
-    captions = [f"before   {_scores(result.before.values)}", middle, f"after   {_scores(result.after.values)}"]
-    total = width * 3 + _GAP * 4
-    lines = _wrap(prompt, font, total - 2 * _GAP, 2) + _wrap(result.decision.reason, font, total - 2 * _GAP, 3)
-    line = size + 6
-    panel = Image.new("RGB", (total, height + 2 * _GAP + line * (1 + len(lines)) + _GAP), _PAPER)
-    draw = ImageDraw.Draw(panel)
-    for index, (picture, caption) in enumerate(zip(shown, captions, strict=True)):
-        left = _GAP + index * (width + _GAP)
-        panel.paste(picture, (left, _GAP))
-        draw.text((left, height + _GAP + 4), fitting(caption, font, width), fill=_INK, font=font)
-    for index, text in enumerate(lines):
-        draw.text((_GAP, height + _GAP + 4 + line * (index + 1)), text, fill=_FAINT, font=font)
+    painted = "repainted " * (result.decision.kept in ("repainted", "both"))
+    pictures = grid(
+        [
+            (before, f"before   {_scores(result.before.values)}"),
+            (Image.fromarray(bad), f"bad places, {painted}inside ({result.plan.area:.0%})"),
+            (after, f"after   {_scores(result.after.values)}"),
+        ]
+    )
+    font, width = ImageFont.load_default(14), pictures.width - 16
+    letters = max(1, int(width / font.getlength("n")))
+    lines = textwrap.wrap(prompt[:600], letters, max_lines=2, placeholder=" …")
+    lines += textwrap.wrap(result.decision.reason[:600], letters, max_lines=3, placeholder=" …")
+    panel = ImageOps.expand(pictures, (0, 0, 0, 20 * len(lines)), (250, 250, 250))
+    text = "\n".join(fitting(line, font, width) for line in lines)
+    ImageDraw.Draw(panel).text((8, pictures.height), text, fill=(110, 110, 116), font=font)
     return png(panel)
 
 
 def _scores(values: Mapping[str, float]) -> str:
     return "  ".join(f"{name} {values[name]:.2f}" for name in ("p", "a") if name in values)
-
-
-def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int, most: int) -> list[str]:
-    letters = max(1, int(width / font.getlength("n")))
-    lines = textwrap.wrap(text[:600], letters, max_lines=most, placeholder=" …")
-    return [fitting(line, font, width) for line in lines]
 
 
 def _record(outcome: Outcome, task: Task) -> RefineRecord:
@@ -181,8 +165,8 @@ def _found(outcome: Outcome) -> dict[str, Any]:
     return {
         "kept": result.decision.kept,
         "guarded": bool(result.decision.guarded),
-        "before": _finite(result.before.values),
-        "after": _finite(result.after.values),
+        "before": numbers(result.before.values),
+        "after": numbers(result.after.values),
         "area": round(result.plan.area, 4),
         "moved": round(result.moved, 4),
         "regions": [{name: part[name] for name in ("box", "kind", "strength")} for part in planned["regions"]],
@@ -232,7 +216,7 @@ def row_of(outcome: Outcome, fault: str, writing: float, seed: int) -> Row:
         row["gate"] = {"value": gate.value, "bound": gate.bound, "score": score, "passed": gate.passed}
         row |= _decided(found) if gate.passed else {}
     if result is not None and not fault:
-        row |= {"seed": seed, **_decided(found), "noise": _finite(result.decision.noise)}
+        row |= {"seed": seed, **_decided(found), "noise": numbers(result.decision.noise)}
         row |= {name: found[name] for name in ("area", "moved", "regions", "missing")}
         if result.plan.token_weights:
             row["asked"] = {"text": result.plan.prompt, "weights": [list(part) for part in result.plan.token_weights]}
@@ -240,15 +224,8 @@ def row_of(outcome: Outcome, fault: str, writing: float, seed: int) -> Row:
     return row
 
 
-def _finite(values: Any) -> dict[str, float]:
-    return {str(k): round(float(v), 6) for k, v in values.items() if math.isfinite(v)}
-
-
 def own_row(item: WorkItem, config_hash: str) -> Row | None:
-    """Return the row of a result that an equal run made of this very input, but for the time that it took.
-
-    None for any other file that stands there.
-    """
+    """Return the row of a result that an equal run made of this very input; None for any other file there."""
     try:
         record = read_record(read_embedded(read_bytes(item.output)))
         if record is None or record.config != config_hash or record.source != content_hash(item.read()):

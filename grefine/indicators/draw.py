@@ -62,7 +62,7 @@ def sheet(image: Image.Image, quality: QualityMap, alignment: AlignmentMap, mask
             if shown is not None:
                 verdict = VERDICTS[phrase.defect]
                 panels.append((overlay(image, shown), f"{phrase.phrase.text}: {verdict} ({phrase.a_phs:.2f})"))
-    return _grid(panels)
+    return grid(panels)
 
 
 def grey_png(values: np.ndarray) -> bytes:
@@ -155,11 +155,12 @@ def save(
     write_text(folder / f"{stem}.maps.json", text)
 
 
-def _grid(panels: Sequence[tuple[Image.Image, str]], columns: int = 4) -> Image.Image:
+def grid(panels: Sequence[tuple[Image.Image, str]], columns: int = 4) -> Image.Image:
+    """Put pictures of one size beside and below each other, each with its caption."""
     width, height = panels[0][0].size
     scale = max(1, min(-(-LEAST_SIDE // min(width, height)), 1024 // max(width, height)))
     shrink = min(1.0, 640 / max(width, height))
-    cell = (round(width * scale * shrink), round(height * scale * shrink))
+    cell = (round(width * scale * shrink) or 1, round(height * scale * shrink) or 1)
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
     page = Image.new("RGB", (columns * (cell[0] + 8) + 8, rows * (cell[1] + CAPTION) + 8), (250, 250, 250))

@@ -15,18 +15,12 @@ _HALVES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
 def write_atomic(path: str | Path, data: bytes) -> None:
-    """Write `data` to `path` so that a reader sees the old file or the new one, never a part.
-
-    The folder must exist. The rename is on disk when this returns.
-    """
+    """Write `data` to `path`, whose folder exists, so that a reader sees the old file or the new one, never a part."""
     publish([(stage(path, data), Path(path))])
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file so that a reader sees the old or the new one, never half of it; folders are made.
-
-    Bytes of file names that are no text are written as they were; what no file can hold becomes a mark.
-    """
+    """Write a text as `write_atomic` does, and its folders; what no file can hold becomes a mark."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, _encoded(text))

@@ -1,7 +1,7 @@
 """What an image file carries beside its pixels, in one form for PNG, JPEG and WebP."""
 
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 ORIENTATION = 0x0112
@@ -15,10 +15,8 @@ class TextChunk:
 
     key: str
     value: str
-    kind: Literal["tEXt", "zTXt", "iTXt", "comment", "carried"] = "tEXt"
+    kind: Literal["tEXt", "iTXt", "comment", "carried"] = "tEXt"
     """How the file held it: a PNG chunk type, a JPEG comment, or a text that another format gave it to carry."""
-    language: str = ""
-    translated: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +34,6 @@ class Embedded:
     def text(self, key: str) -> str | None:
         """Return the first text of that name, or None."""
         return next((chunk.value for chunk in self.texts if chunk.key == key), None)
-
-    def with_text(self, key: str, value: str) -> "Embedded":
-        """Return a copy with exactly one text of that name, at the end."""
-        kept = tuple(chunk for chunk in self.texts if chunk.key != key)
-        return replace(self, texts=(*kept, TextChunk(key, value)))
 
 
 def exif_orientation(exif: bytes) -> int:

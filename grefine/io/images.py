@@ -1,6 +1,6 @@
-"""Picture files: which are read, how far they are trusted, and what of them cannot be used."""
+"""Picture files in and out: which are read, how far they are trusted, and what can be done without decoding."""
 
-import errno
+import hashlib
 import io
 import os
 import stat
@@ -11,9 +11,10 @@ from types import ModuleType
 
 from PIL import Image
 
-from grefine.errors import ImageError
+from grefine.errors import ConfigError, ImageError
 from grefine.io import jpeg, png, webp
-from grefine.io.picture import MAX_PIXELS, LoadedImage, embedded_of, printable, reason_of, upright
+from grefine.io.embedded import Embedded, user_comment, with_user_comment
+from grefine.io.picture import MAX_PIXELS, LoadedImage, embedded_of, printable, reason_of, restore, upright
 
 MAX_BYTES = 512 * 2**20
 _READABLE = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF")
@@ -44,7 +45,7 @@ def read_bytes(path: str | Path, max_bytes: int = MAX_BYTES) -> bytes:
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise ImageError(f"'{name}' is not a file: give PNG, JPEG or WebP files.")
+                raise ImageError(f"'{name}' is not a file.")
             if status.st_size > max_bytes:
                 size = f"{status.st_size / 2**20:.0f} MiB"
                 raise ImageError(f"'{name}' is too large: {size}, and {max_bytes // 2**20} MiB are accepted.")
@@ -52,13 +53,9 @@ def read_bytes(path: str | Path, max_bytes: int = MAX_BYTES) -> bytes:
     except ImageError:
         raise
     except FileNotFoundError as error:
-        raise ImageError(f"'{name}' does not exist: give the path of an image file.") from error
-    except PermissionError as error:
-        raise ImageError(f"'{name}' may not be read: no permission.") from error
+        raise ImageError(f"'{name}' does not exist: give the path of a file.") from error
     except (OSError, ValueError) as error:
-        loop = getattr(error, "errno", None) == errno.ELOOP
-        reason = "its symbolic links lead in a circle" if loop else getattr(error, "strerror", None) or str(error)
-        raise ImageError(f"'{name}' cannot be read: {reason}.") from error
+        raise ImageError(f"'{name}' cannot be read: {getattr(error, 'strerror', None) or error}.") from error
     if not data:
         raise ImageError(f"'{name}' is empty: the file has no bytes.")
     return data
@@ -125,3 +122,50 @@ def _jpeg_tables(image: Image.Image) -> dict[str, object] | None:
         "progressive": bool(image.info.get("progressive")),
         "optimize": True,
     }
+
+
+def encode_image(rgb: Image.Image, like: LoadedImage | None = None, form: str | None = None) -> bytes:
+    """Return the bytes of a picture file (in its source's form, else PNG) with all that its source carried."""
+    like = like or LoadedImage(rgb=rgb.convert("RGB"))
+    form = form or (like.format if like.format in CONTAINERS else "PNG")
+    image = restore(rgb, like)
+    image.info.clear()
+    embedded = like.embedded
+    if like.format != form:  # its native place for what others read, carried texts for all else
+        exif, parameters = embedded.exif, embedded.text("parameters")
+        if form in ("JPEG", "WEBP") and parameters and not user_comment(exif):
+            with_comment = with_user_comment(exif, parameters)
+            exif = with_comment if form != "JPEG" or jpeg.fits(with_comment) else exif
+        embedded = replace(embedded, exif=exif, others=())
+    out = io.BytesIO()
+    if form == "PNG":
+        image.save(out, "PNG", compress_level=6)
+        return png.attach(out.getvalue(), embedded)
+    if form == "JPEG":
+        if like.alpha is not None:
+            raise ImageError(f"{like.name} has an alpha channel, which JPEG cannot hold: write PNG or WebP.")
+        options = dict(like.jpeg_tables) if like.jpeg_tables else {"quality": 95, "subsampling": 0}
+        image.save(out, "JPEG", **options)  # type: ignore[arg-type]
+        return jpeg.attach(out.getvalue(), embedded)
+    if form == "WEBP":
+        lossless = like.lossless if like.format == "WEBP" else False
+        image.save(out, "WEBP", lossless=lossless, quality=92, method=4, exact=True)
+        return webp.attach(out.getvalue(), embedded)
+    raise ConfigError(f"Cannot write '{form}': PNG, JPEG and WEBP are written.")
+
+
+def pixel_digest(data: bytes, form: str) -> str:
+    """Return the SHA-256 of the coded picture alone, which stays when only texts change."""
+    state = hashlib.sha256()
+    container = CONTAINERS.get(form)
+    for part in container.pixel_parts(data) if container else (data,):
+        state.update(part)
+    return state.hexdigest()
+
+
+def read_embedded(data: bytes) -> Embedded:
+    """Return what a PNG, JPEG or WebP file carries beside its pixels, which are not decoded; nothing for others."""
+    for mark, form in ((png.SIGNATURE, "PNG"), (b"\xff\xd8\xff", "JPEG"), (b"RIFF", "WEBP")):
+        if data.startswith(mark):
+            return CONTAINERS[form].read_embedded(data)
+    return Embedded()

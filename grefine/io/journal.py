@@ -18,14 +18,7 @@ Row = dict[str, Any]
 
 
 class AppendOnly:
-    """A file that only grows. Use as a context manager.
-
-    Args:
-        path: the file; made where it is not there.
-        size: what of it counts; the rest, half-written once, is cut off. None keeps all.
-        alone: what another process that holds the file is told; empty lets several write.
-        durable: wait until each piece is on disk, not only until the system has taken it.
-    """
+    """A file that only grows, cut first to the `size` that counts; `alone` is what a second writer is told."""
 
     def __init__(self, path: str | Path, size: int | None = None, *, alone: str = "", durable: bool = True) -> None:
         self.path, self._durable, self._lock = Path(path), durable, threading.Lock()
@@ -72,10 +65,7 @@ class AppendOnly:
 
 
 class Journal(AppendOnly):
-    """Rows in units: a unit's rows are appended in one piece, and a unit that is not whole does not count.
-
-    Opening repairs: a torn end is cut off. Damage further up is moved aside into a copy, and the whole units stay.
-    """
+    """Rows in units, each appended in one piece. Opening cuts off a torn end and keeps the whole units of the rest."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)

@@ -71,10 +71,7 @@ def read_embedded(data: bytes) -> Embedded:
 
 
 def attach(data: bytes, embedded: Embedded) -> bytes:
-    """Return the file with its own comments, EXIF and profile replaced by those of `embedded`.
-
-    A block that is too large for a segment (EXIF, XMP) is carried as a text, so that nothing is lost.
-    """
+    """Return the file with the comments, EXIF and profile of `embedded`; what is too large is carried as a text."""
     head = [b"\xff\xd8"]
     kept: list[bytes] = []
     for marker, start, length in segments(data):

@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from grefine.errors import ImageError
-from grefine.io.embedded import Embedded, TextChunk, exif_orientation, upright_exif
+from grefine.io.embedded import Embedded, exif_orientation, upright_exif
 
 MAX_PIXELS = 32 * 2**20
 _GREY = ("L", "1", "I;16", "I;16B", "I;16L", "I", "LA", "La")
@@ -124,7 +124,8 @@ def upright(image: Image.Image, embedded: Embedded, name: str) -> LoadedImage:
     """Return a decoded picture upright, as RGB with its alpha aside."""
     mode, transparency = image.mode, "transparency" in image.info
     notes: list[str] = []
-    if mode.startswith("I;16") or (mode == "I" and _fits_16_bits(image)):
+    low, high = image.getextrema() if mode == "I" else (0, 0)
+    if mode.startswith("I;16") or (mode == "I" and low >= 0 and high <= 65535):  # type: ignore[operator]
         grey = np.asarray(image).astype(np.uint32)
         image = Image.fromarray(((grey * 255 + 32767) // 65535).astype(np.uint8))
         transparency = False
@@ -152,11 +153,6 @@ def upright(image: Image.Image, embedded: Embedded, name: str) -> LoadedImage:
     return LoadedImage(rgb, alpha, mode, embedded, notes=tuple(notes))
 
 
-def _fits_16_bits(image: Image.Image) -> bool:
-    low, high = image.getextrema()
-    return low >= 0 and high <= 65535  # type: ignore[operator]
-
-
 def _from_cmyk(image: Image.Image, profile: bytes) -> Image.Image:
     with suppress(ImageCms.PyCMSError, OSError, ValueError):
         if profile:
@@ -168,30 +164,16 @@ def _from_cmyk(image: Image.Image, profile: bytes) -> Image.Image:
 
 
 def embedded_of(image: Image.Image) -> Embedded:
-    """Collect from a PIL image what our own readers take from a file."""
+    """Return EXIF, profile and XMP of a PIL image that no container of ours was read from."""
     info = image.info
-    known = ("exif", "icc_profile", "xmp", "transparency", "dpi", "comment", "photoshop")
-    pairs = getattr(image, "text", None)
-    texts = [
-        TextChunk(key, value, "tEXt" if value.isascii() else "iTXt")
-        for key, value in (pairs if isinstance(pairs, dict) else info).items()
-        if isinstance(key, str) and isinstance(value, str) and key not in known
-    ]
-    if comment := info.get("comment"):
-        text = comment.decode("utf-8", "replace") if isinstance(comment, bytes) else str(comment)
-        texts.append(TextChunk("comment", text, "comment"))
     exif = info.get("exif") or b""
     if image.format == "TIFF" or not isinstance(exif, bytes):
         exif = b""
     elif not exif and image.getexif():
         exif = image.getexif().tobytes()
     xmp = info.get("xmp") or b""
-    return Embedded(
-        tuple(texts),
-        exif.removeprefix(b"Exif\x00\x00"),
-        info.get("icc_profile") or b"",
-        xmp if isinstance(xmp, bytes) else str(xmp).encode(),
-    )
+    xmp = xmp if isinstance(xmp, bytes) else str(xmp).encode()
+    return Embedded((), exif.removeprefix(b"Exif\x00\x00"), info.get("icc_profile") or b"", xmp)
 
 
 def reason_of(error: Exception) -> str:

@@ -113,10 +113,7 @@ def refusal(address: str, error: BaseException) -> str:
 
 
 def walk_address(address: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Yield (path below, files) for a folder at an address, folder by folder in the order of their names.
-
-    A file yields itself alone, with an empty path.
-    """
+    """Yield (path below, files) for a folder at an address, folder by folder by name; a file yields itself alone."""
     system, root = system_of(address)
     info = patiently(address, lambda: system.info(root))
     if info["type"] == "file":
@@ -150,10 +147,7 @@ def fetched(file: str | Path, folder: Path) -> Path:
 
 
 def here(folder: str | Path) -> str | Path:
-    """Return what names a folder on this machine; one at an address is copied once, as long as nothing in it changes.
-
-    The cache keeps the few that were used last.
-    """
+    """Return a folder on this machine; one at an address is copied into the cache, and anew when something changes."""
     if not is_address(folder):
         return folder
     address = str(folder)
@@ -167,9 +161,6 @@ def here(folder: str | Path) -> str | Path:
     try:
         if not copy.is_dir():
             home.mkdir(parents=True, exist_ok=True)
-            needed, free = sum(place.size for _, place in marks), shutil.disk_usage(home).free
-            if needed > free:
-                raise OSError(f"it needs {needed / 1e9:,.0f} GB and there are {free / 1e9:,.0f}")
             with tempfile.TemporaryDirectory(dir=home, ignore_cleanup_errors=True) as half:
                 for name, info in found.items():
                     file = Path(half, copy.name, name)

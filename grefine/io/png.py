@@ -117,24 +117,17 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 def _text_chunk(kind: bytes, body: bytes, room: int) -> TextChunk | None:
     """Decode one text chunk; None for one that is not well formed."""
     name, zero, rest = body.partition(b"\x00")
-    if not zero or not name:
+    if not zero or not name or (kind == b"iTXt" and len(rest) < 2):
         return None
-    key = name.decode("latin-1")
-    if kind == b"tEXt":
-        return TextChunk(key, rest.decode("latin-1"), "tEXt")
-    if kind == b"zTXt":
-        unpacked = _unpack(rest[1:], room, key)
-        return None if unpacked is None else TextChunk(key, unpacked.decode("latin-1"), "zTXt")
-    if len(rest) < 2:
-        return None
-    packed = rest[0]
-    language, _, rest = rest[2:].partition(b"\x00")
-    translated, _, text = rest.partition(b"\x00")
+    key, packed, text = name.decode("latin-1"), kind == b"zTXt", rest[1:] if kind == b"zTXt" else rest
+    if kind == b"iTXt":  # language and translated name are passed over
+        packed, text = bool(rest[0]), rest[2:].partition(b"\x00")[2].partition(b"\x00")[2]
     plain = _unpack(text, room, key) if packed else text
     if plain is None:
         return None
-    value, meaning = plain.decode("utf-8", "replace"), translated.decode("utf-8", "replace")
-    return TextChunk(key, value, "iTXt", language.decode("latin-1"), meaning)
+    if kind == b"iTXt":
+        return TextChunk(key, plain.decode("utf-8", "replace"), "iTXt")
+    return TextChunk(key, plain.decode("latin-1"))
 
 
 def _unpack(packed: bytes, room: int, key: str) -> bytes | None:
@@ -150,17 +143,7 @@ def _unpack(packed: bytes, room: int, key: str) -> bytes | None:
 
 def _encode_text(chunk: TextChunk) -> bytes:
     key = chunk.key.encode("latin-1", "replace")[:79] or b"Comment"
-    plain = chunk.language or chunk.translated
-    if chunk.kind in ("tEXt", "zTXt", "comment", "carried") and not plain:
-        try:
-            body = chunk.value.encode("latin-1")
-        except UnicodeEncodeError:
-            body = None
-        if body is not None and b"\x00" not in body:
-            if chunk.kind == "zTXt":
-                return _chunk(b"zTXt", key + b"\x00\x00" + zlib.compress(body))
-            return _chunk(b"tEXt", key + b"\x00" + body)
-    language = chunk.language.encode("latin-1", "replace")
-    translated = chunk.translated.encode("utf-8", "replace")
-    value = chunk.value.encode("utf-8", "replace")
-    return _chunk(b"iTXt", key + b"\x00\x00\x00" + language + b"\x00" + translated + b"\x00" + value)
+    if chunk.kind != "iTXt" and "\x00" not in chunk.value:
+        with suppress(UnicodeEncodeError):
+            return _chunk(b"tEXt", key + b"\x00" + chunk.value.encode("latin-1"))
+    return _chunk(b"iTXt", key + bytes(5) + chunk.value.encode("utf-8", "replace"))

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from grefine.errors import PromptError, nearest
+from grefine.errors import PromptError
 from grefine.io.generators.found import sound_text
-from grefine.io.images import SUFFIXES, read_bytes
+from grefine.io.images import read_bytes
 from grefine.io.picture import printable
 
 NAME_COLUMNS = ("file_name", "filename", "file", "image", "image_path", "image_file", "path", "filepath", "img")
@@ -34,10 +34,7 @@ class PromptTable:
     """Which columns were taken, one sentence for the person who runs it."""
 
     def find(self, relative: str | Path, source: Path | None = None) -> tuple[str, str]:
-        """Return (prompt, why not) for an image: by its longest trailing path in the table, then without suffix.
-
-        Both are empty when the table does not name the image.
-        """
+        """Return (prompt, why not) for an image: by its longest trailing path in the table, then without suffix."""
         names = [os.fspath(relative)] if source is None else [os.path.abspath(source), os.fspath(relative)]
         paths = [_normal(name).split("/") for name in names]
         whole = ["/".join(parts[start:]) for parts in paths for start in range(len(parts))]
@@ -59,11 +56,8 @@ def read_prompt_table(
     if first is None:
         raise PromptError(f"'{printable(path)}' holds no prompts: give a heading and one line per image.")
     headings, asked = list(first[1]), (name_column, prompt_column)
-    if headings[:2] == ["1", "2"] and asked == (None, None):
-        names, prompts = "1", "2"
-    else:
-        names = _column(headings, name_column, NAME_COLUMNS, "file names", path)
-        prompts = _column(headings, prompt_column, PROMPT_COLUMNS, "prompts", path)
+    names = _column(headings, name_column, NAME_COLUMNS, "file names", path)
+    prompts = _column(headings, prompt_column, PROMPT_COLUMNS, "prompts", path)
     found: dict[str, str] = {}
     doubtful: dict[str, str] = {}
     for line, record in (first, *records):
@@ -91,9 +85,6 @@ def decoded(data: bytes) -> str:
 
 
 def _text(path: Path) -> str:
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise PromptError(f"The table of prompts '{printable(path)}' {what}: give a CSV, TSV, JSONL or JSON file.")
     try:
         data = read_bytes(path, _MOST_BYTES)
         return decoded(data)
@@ -101,7 +92,7 @@ def _text(path: Path) -> str:
         line = data.count(b"\n", 0, error.start) + 1
         raise PromptError(f"'{printable(path)}' line {line} is not UTF-8: save the table as UTF-8.") from error
     except ValueError as error:
-        raise PromptError(str(error)) from error
+        raise PromptError(f"The table of prompts {error}") from error
 
 
 def _records(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -130,11 +121,8 @@ def _records(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 headings = [cell.strip() for cell in cells]
                 if len(headings) == 1:
                     raise PromptError(f"{name} has one column: a file name and a prompt are needed on each line.")
-                if Path(headings[0]).suffix.lower() not in SUFFIXES:
-                    continue
-                # No heading: the first line is already an image.
-                headings = list(map(str, range(1, len(headings) + 1)))
-            yield number, dict.fromkeys(headings) | dict(zip(headings, cells, strict=False))
+            else:
+                yield number, dict.fromkeys(headings) | dict(zip(headings, cells, strict=False))
 
 
 def _json(text: str, told: str) -> Any:
@@ -159,20 +147,12 @@ def _csv_rows(text: str, mark: str, path: Path) -> Iterator[tuple[int, list[str]
 
 
 def _column(headings: list[str], asked: str | None, known: tuple[str, ...], what: str, path: Path) -> str:
-    if asked is not None:
-        if asked in headings:
-            return asked
-        raise PromptError(
-            f"'{printable(path)}' has no column '{asked}': it has {', '.join(headings[:20])}{nearest(asked, headings)}"
-        )
     folded = {heading.lower().replace(" ", "_").replace("-", "_"): heading for heading in reversed(headings)}
-    for candidate in known:
-        if candidate in folded:
-            return folded[candidate]
-    raise PromptError(
-        f"Which column of '{printable(path)}' holds the {what}? It has {', '.join(headings[:20])}: "
-        f"name it, or call it '{known[0]}'."
-    )
+    taken = {asked} & set(headings) if asked else [folded[name] for name in known if name in folded]
+    if not taken:
+        named = f"no column '{asked}'" if asked else f"no column that is known to hold {what}"
+        raise PromptError(f"'{printable(path)}' has {named}: name one of {', '.join(headings[:20])}.")
+    return next(iter(taken))
 
 
 def _normal(name: str) -> str:

@@ -5,11 +5,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from PIL import ExifTags
+
 from grefine.errors import ConfigError, GRefineError, ImageError
-from grefine.io.generators.found import FoundPrompt, answer, first_answer, load_json, sound_text
-from grefine.io.generators.infotext import read_infotext
+from grefine.io.embedded import exif_texts, user_comment
+from grefine.io.generators.comfyui import read_comfyui
+from grefine.io.generators.found import FoundPrompt, answer, first_answer, load_json, sound_text, text_of
+from grefine.io.generators.infotext import read_infotext, read_parameters
+from grefine.io.generators.invokeai import read_invokeai
+from grefine.io.generators.novelai import read_novelai
 from grefine.io.images import read_bytes
-from grefine.io.metadata import find_prompt
 from grefine.io.picture import LoadedImage
 from grefine.io.prompt_table import PromptTable, decoded
 from grefine.io.record import read_record
@@ -56,10 +61,7 @@ class PromptSources:
             raise ConfigError(f"Prompts cannot be looked for in '{unknown[0]}': {known} are known.")
 
     def find(self, image: LoadedImage, relative: str, given: tuple[str, str] = ("", "")) -> ChosenPrompt:
-        """Return the prompt of an image, with why there is none when there is none.
-
-        `given` is what a data set says of it, and how that is called; a table of prompts goes before it.
-        """
+        """Return the prompt of an image, or why there is none; `given` is what a data set says, and its name."""
         unsure = ""
         for name in dict.fromkeys((*self.order, _LAST)):
             try:
@@ -108,16 +110,14 @@ def networks(prompt: str) -> tuple[tuple[str, float], ...]:
 
 
 def _sidecars(image: Path, follow_links: bool) -> Iterator[FoundPrompt | None]:
-    """Yield what `name.txt`, `name.png.txt` or `name.json` say; unsure where a file is there but tells none.
-
-    A symbolic link that leads out of the image's folder could put any file of this machine into a prompt.
-    """
+    """Yield what `name.txt`, `name.png.txt` or `name.json` say; unsure where a file is there but tells none."""
     for path in (image.with_suffix(".txt"), Path(f"{image}.txt"), image.with_suffix(".json"), Path(f"{image}.json")):
         origin = f"sidecar {path.suffix}"
         try:
             if path == image or not path.is_file():
                 continue
             data = b""
+            # Such a link could put any file of this machine into a prompt.
             if not follow_links and path.is_symlink() and not path.resolve().is_relative_to(path.parent.resolve()):
                 yield FoundPrompt("", origin, unsure="it is a symbolic link out of the image's folder")
             elif path.stat().st_size:
@@ -152,3 +152,35 @@ def _from_json(text: str, origin: str) -> FoundPrompt | None:
         if isinstance(data.get("parameters"), str):
             return _from_text(data["parameters"], origin)
     return FoundPrompt("", origin, unsure=f"the JSON beside it has none of {', '.join(_KEYS)}")
+
+
+def find_prompt(image: LoadedImage) -> FoundPrompt | None:
+    """Return what a file says of its prompt: an answer, a reason why it cannot be told, or None when it is silent."""
+    return first_answer(_every_form(image))
+
+
+def _every_form(image: LoadedImage) -> Iterator[FoundPrompt | None]:
+    embedded = image.embedded
+    parameters = text_of(embedded, "parameters")
+    if parameters is not None:
+        yield read_parameters(parameters, text_of(embedded, "fooocus_scheme"), strict=False)
+    comment = user_comment(embedded.exif)
+    if comment:
+        yield read_parameters(comment, None, strict=True)
+    name = image.path.name if image.path is not None else ""
+    exif = exif_texts(embedded.exif) if embedded.exif else {}
+    run = text_of(embedded, "prompt") or _after(exif, "prompt:")
+    drawn = text_of(embedded, "workflow") or _after(exif, "workflow:")
+    if run or drawn:
+        yield read_comfyui(run, drawn, name)
+    yield read_invokeai(embedded)
+    yield read_novelai(embedded)
+
+
+def _after(texts: dict[int, str], mark: str) -> str | None:
+    """ComfyUI has no named texts in WebP: it writes `name:JSON` into EXIF fields, from Model downwards."""
+    for tag in range(ExifTags.Base.Model, ExifTags.Base.Model - 12, -1):
+        value = texts.get(tag, "")
+        if value.lower().startswith(mark):
+            return value[len(mark) :]
+    return None

@@ -5,12 +5,12 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 from grefine.io.embedded import Embedded
-from grefine.io.encode import pixel_digest
 from grefine.io.generators.found import load_json
-from grefine.io.images import CONTAINERS
+from grefine.io.images import CONTAINERS, pixel_digest
 
 KEY = "grefine"
 FORMAT = "grefine-record/1"
@@ -71,8 +71,8 @@ class RefineRecord:
         values = dataclasses.asdict(self) | {
             "format": FORMAT,
             "prompt": self.prompt[:LONGEST_PROMPT],
-            "before": _numbers(self.before),
-            "after": _numbers(self.after),
+            "before": numbers(self.before),
+            "after": numbers(self.after),
         }
         for name in ("painter", "drew", "missing"):
             if not values[name]:
@@ -96,7 +96,7 @@ def read_record(embedded: Embedded) -> RefineRecord | None:
     for entry in dataclasses.fields(RefineRecord):
         value = data.get(entry.name)
         if _fits(entry.name, value):
-            values[entry.name] = _numbers(value) if isinstance(value, dict) else value
+            values[entry.name] = numbers(value) if isinstance(value, dict) else value
         elif entry.name == "seed":
             values["seed"] = None
         elif entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING:
@@ -114,10 +114,10 @@ def _fits(name: str, value: Any) -> bool:
     )
 
 
-def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+def numbers(values: Mapping[str, Any]) -> dict[str, float]:
     """Keep finite numbers; JSON knows no others."""
     return {
         str(name): round(float(value), 6)
         for name, value in values.items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        if isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     }

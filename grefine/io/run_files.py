@@ -55,10 +55,7 @@ def layers_at(out: Path, name: str) -> dict[str, Path]:
 
 
 class LastRows:
-    """The last row of every image, as often as asked: an input that was refined anew has an older one.
-
-    The journal is read through once before, to see which images have several; what is kept is small.
-    """
+    """The last row of every image, as often as asked: the journal is read through once before, and little is kept."""
 
     def __init__(self, journal: Path) -> None:
         self.journal = journal
@@ -157,6 +154,7 @@ def can_be_ours(row: dict[str, Any]) -> bool:
     if kind != "image":
         return kind == "end"
     regions, scores = row.get("regions", []), row.get("scores", {})
+    regions = [] if isinstance(regions, int) else regions  # the first edition told how many
     needed = ("file", "state", "reason", *(("source", "output", "input") if made else ()))
     return (
         all(name in row for name in needed)
@@ -168,11 +166,8 @@ def can_be_ours(row: dict[str, Any]) -> bool:
         and _all_are(dict, list(scores.values()))
         and all(_all_are(str, row.get(name, [])) for name in ("notes", "missing"))
         and len(row.get("size", "wh")) == 2
-        and (isinstance(regions, int) or _all_are(dict, regions))  # the first edition told how many
-        and all(
-            isinstance(one.get("kind"), str) and isinstance(one.get("strength"), int | float)
-            for one in ([] if isinstance(regions, int) else regions)
-        )
+        and _all_are(dict, regions)
+        and all(isinstance(one.get("kind"), str) and isinstance(one.get("strength"), int | float) for one in regions)
     )
 
 

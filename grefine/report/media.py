@@ -95,11 +95,7 @@ class MediaStore:
 
 
 def add_picture(store: MediaStore, source: Path | str | Image.Image) -> tuple[str, tuple[int, int]]:
-    """Store a copy of a picture for the page; return its name and the copy's size.
-
-    Small pictures are kept without loss, larger ones at most 640 pixels wide. A file that cannot be read (any more) is
-    shown as a crossed-out field: one picture does not cost the page.
-    """
+    """Store a copy of a picture for the page, or a crossed-out field where it cannot be read; return name and size."""
     try:
         if isinstance(source, Image.Image):
             key = content_hash(source.tobytes() + repr((source.mode, source.size)).encode())
@@ -130,22 +126,8 @@ def picture_bytes(picture: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def fitted(picture: Image.Image, least: int, most: int, shrink: Image.Resampling) -> Image.Image:
-    """Return a picture whose longer side is at least and at most so long; small ones grow by a whole factor."""
-    longest = max(picture.size)
-    if longest > most:
-        scale = most / longest
-        return picture.resize((round(picture.width * scale) or 1, round(picture.height * scale) or 1), shrink)
-    factor = -(-least // longest)
-    size = (picture.width * factor, picture.height * factor)
-    return picture if factor == 1 else picture.resize(size, Image.Resampling.NEAREST)
-
-
 def layer_png(kind: str, values: np.ndarray) -> bytes:
-    """Return a map `(H, W)` as a transparent PNG that lies over the picture.
-
-    Its kind is "quality" (P, orange where bad), "alignment" (A, blue where something is missing) or "mask".
-    """
+    """Return a map `(H, W)` as a transparent PNG that lies over the picture: "quality", "alignment" or "mask"."""
     if kind not in _TINT:
         raise ImageError(f"'{kind}' is no map layer: use one of {', '.join(_TINT)}.")
     field = np.asarray(values, dtype=np.float32)

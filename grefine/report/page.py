@@ -79,11 +79,7 @@ def write_page(
     inline_bytes: int = INLINE_BYTES,
     in_noise: bool = False,
 ) -> Path:
-    """Write `out/report.html` and return its path.
-
-    Images are read one at a time. While their copies stay below `inline_bytes` they lie inside the page; beyond that
-    they and the data of each 200 images lie beside it in `report_files/`, and the page loads what it shows.
-    """
+    """Write `out/report.html`; copies beyond `inline_bytes`, and the data of each 200 images, lie beside the page."""
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     store, findings = MediaStore(out, inline_bytes), findings or Findings()

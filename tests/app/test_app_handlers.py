@@ -138,6 +138,14 @@ def test_a_typed_prompt_is_that_of_the_command_line(sitting, tmp_path):
     )
 
 
+def test_a_dropped_picture_named_as_one_of_the_folder_is_refused(sitting, tmp_path):
+    (tmp_path / "photo.png").write_bytes((tmp_path / "in" / "0001.png").read_bytes())
+    sitting.desk.items["dropped/photo.png"] = sitting.desk.items["0001.png"]
+    with pytest.raises(ConfigError, match=r"has a picture 'dropped/photo\.png' of its own"):
+        page.open_dropped(sitting, str(tmp_path / "photo.png"), ALL)
+    assert not sitting.dropped
+
+
 def test_a_dropped_picture_keeps_its_prompt_and_its_bytes(sitting, tmp_path):
     other = make_folder(tmp_path / "elsewhere", 2) / "0001.png"
     values = page.open_dropped(sitting, str(other), ALL)

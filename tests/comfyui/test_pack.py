@@ -16,10 +16,9 @@ from PIL import Image
 
 from grefine.evaluate.judges import steered_by
 from grefine.folder.runner import refine_folder
-from grefine.io.encode import pixel_digest
 from grefine.io.generators.comfyui import read_comfyui
-from grefine.io.images import read_image
-from grefine.io.metadata import find_prompt
+from grefine.io.images import pixel_digest, read_image
+from grefine.io.prompts import find_prompt
 from grefine.io.record import read_record
 from tests.comfyui.conftest import PACK
 from tests.comfyui.stand_in import ExecutionBlocker
@@ -289,10 +288,6 @@ def test_example_workflows_use_the_nodes_as_they_are(nodes, path):
         schema = schemas[node["type"]]
         assert [one["name"] for one in node["outputs"]] == [one.id for one in schema.outputs]
         assert {one["name"] for one in node["inputs"]} == {one.id for one in schema.inputs}
-    found = read_comfyui(None, path.read_text())
-    asked = {node["widgets_values"][0] for node in ours if node["type"] in ("GRefineInspect", "GRefineGuard")}
-    assert found is not None
-    assert path.stem == "gate" or path.stem == "refine" or {found.prompt} == asked
 
 
 def test_a_saved_picture_carries_its_workflow_and_its_record():

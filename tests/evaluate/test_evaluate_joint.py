@@ -15,8 +15,7 @@ from PIL import Image, ImageFilter
 from grefine.evaluate.compare import compare_refiners
 from grefine.evaluate.run import evaluate_folders
 from grefine.evaluate.views import headline_of
-from grefine.io.encode import encode_image, pixel_digest
-from grefine.io.images import CONTAINERS, read_image
+from grefine.io.images import CONTAINERS, encode_image, pixel_digest, read_image
 from grefine.io.journal import Journal
 from grefine.io.record import KEY, RefineRecord
 from grefine.io.run_files import layer_path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -163,15 +164,16 @@ def test_a_mistyped_input_makes_nothing(tiny, tmp_path):
 
 
 def test_paths_on_standard_input(tiny, tmp_path):
-    source = make_folder(tmp_path / "in", 2)
-    for mark in ("-", "@-"):
-        command = [sys.executable, "-m", "grefine", "refine", mark, "-o", tmp_path / f"out{mark}", "--pipeline", tiny]
-        command += [part for setting in SETTINGS for part in ("--set", setting)]
-        done = subprocess.run(
-            list(map(str, command)), input=f"{source / '0000.png'}\n", text=True, capture_output=True
-        )
-        assert done.returncode == 0, done.stderr
-        assert len(rows(tmp_path / f"out{mark}")) == 1
+    given = f"{make_folder(tmp_path / 'in', 2) / '0000.png'}\n"
+    settings = [part for setting in SETTINGS for part in ("--set", setting)]
+    line = ["--pipeline", str(tiny), *settings]
+    command = [sys.executable, "-m", "grefine", "refine", "-", "-o", str(tmp_path / "out"), *line]
+    done = subprocess.run(command, input=given, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert len(rows(tmp_path / "out")) == 1
+    listing = "import sys; from grefine.folder.worklist import expand_stdin; print(expand_stdin(sys.argv[1:]))"
+    done = subprocess.run([sys.executable, "-c", listing, "@-"], input=given, text=True, capture_output=True)
+    assert done.stdout == f"{[Path(given.strip())]}\n"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -84,7 +84,7 @@ def test_what_is_bad_is_called_by_its_name(hostile):
         "lying_0.png": "not an image",
         "cut_JPEG_5.jpeg": "damaged",
         "circle.png": "circle",
-        "device.png": "leads out of SRC",
+        "device.png": "link out of SRC",
         "pipe.png": "not a file",
         "folder.png/up": "circle",
     }
@@ -119,7 +119,7 @@ def test_no_permission(tmp_path):
     scene(1).save(tmp_path / "a.png")
     (tmp_path / "a.png").chmod(0)
     summary = run(tmp_path, tmp_path / "out", random_pipeline())
-    assert "no permission" in rows(tmp_path / "out")[0]["reason"]
+    assert "Permission denied" in rows(tmp_path / "out")[0]["reason"]
     assert summary.exit_code == 1
 
 
@@ -154,7 +154,7 @@ def test_links_do_not_leave_src_unless_asked(tmp_path):
     (inside / "up").symlink_to(inside)
     found = listed([inside], tmp_path / "out")
     assert found["a.png"] == found["same.png"] == ""
-    assert "leads out of SRC" in found["other.png"]
+    assert "link out of SRC" in found["other.png"]
     assert "--follow-links" in found["folder"]
     assert "circle" in found["up"]
     followed = listed([inside], tmp_path / "out", follow_links=True)

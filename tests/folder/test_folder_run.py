@@ -31,10 +31,9 @@ from grefine.folder.options import FolderOptions
 from grefine.folder.progress import PlainReporter, tell_json
 from grefine.folder.task import Task, pipeline_name, weights_fingerprint
 from grefine.folder.worklist import list_work
-from grefine.io.encode import encode_image
-from grefine.io.images import decode_image, read_image
+from grefine.io.images import decode_image, encode_image, read_image
 from grefine.io.journal import read_journal
-from grefine.io.metadata import find_prompt
+from grefine.io.prompts import find_prompt
 from grefine.io.record import read_record
 
 

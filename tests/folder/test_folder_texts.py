@@ -152,9 +152,9 @@ def test_nothing_is_measured_on_pictures_of_which_one_is_damaged(tiny, odd, tmp_
     assert not (tmp_path / "c.json").exists()
 
 
-def test_a_text_that_breaks_its_reader_is_an_unclear_prompt(odd):
+def test_a_damaged_drawing_is_an_unclear_prompt(odd):
     for name in ("link", "wire"):
         image = read_image(odd / f"{name}.png")
         found = PromptSources().find(image, image.path.name)
         assert found.prompt == ""
-        assert "cannot be read" in found.unsure
+        assert "only as drawn" in found.unsure

@@ -6,6 +6,7 @@ import io
 import os
 import struct
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,9 +14,8 @@ from PIL import Image, ImageFile, PngImagePlugin
 
 from grefine.errors import ImageError
 from grefine.io.atomic import write_atomic
-from grefine.io.embedded import exif_orientation, user_comment
-from grefine.io.encode import encode_image, pixel_digest
-from grefine.io.images import CONTAINERS, decode_image, read_image
+from grefine.io.embedded import TextChunk, exif_orientation, user_comment
+from grefine.io.images import CONTAINERS, decode_image, encode_image, pixel_digest, read_image
 from grefine.io.picture import normalise, restore
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
@@ -140,12 +140,13 @@ def carrying(form):
 @pytest.mark.parametrize("source", ["PNG", "JPEG", "WEBP"])
 def test_everything_carried_survives_every_way(source, target):
     loaded, exif, profile = carrying(source)
-    data = encode_image(loaded.rgb, loaded, target, {"grefine": '{"a": "ü"}'})
+    texts = (*loaded.embedded.texts, TextChunk("grefine", '{"a": "ü"}'))
+    data = encode_image(loaded.rgb, replace(loaded, embedded=replace(loaded.embedded, texts=texts)), target)
     again = decode_image(data)
     assert again.embedded.icc == profile
     assert again.embedded.xmp == b"<x:xmpmeta/>"
     assert Image.open(io.BytesIO(data)).getexif()[0x010E] == "a description"
-    expected = [(t.key, t.value) for t in loaded.embedded.texts] + [("grefine", '{"a": "ü"}')]
+    expected = [(t.key, t.value) for t in texts]
     assert [(t.key, t.value) for t in again.embedded.texts] == expected
     # and back to where it came from, with nothing lost on the way
     home = decode_image(encode_image(again.rgb, again, source))
@@ -264,7 +265,7 @@ def test_empty_wrong_and_missing_files(tmp_path):
     refused(tmp_path / "empty.png", "empty")
     refused(tmp_path / "text.png", "not an image")
     refused(tmp_path / "folder.png", "not a file|directory")
-    refused(tmp_path / "loop.png", "circle")
+    refused(tmp_path / "loop.png", "symbolic links")
     refused(tmp_path / "pipe.png", "not a file")
     refused(tmp_path / "gone.png", "does not exist")
 

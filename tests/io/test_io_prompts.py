@@ -36,7 +36,6 @@ def picture(path, parameters=None):
         ("a.csv", 'file,prompt\nx.png,a red ball\nsub/y.png,"a cat, asleep"\n'),
         ("a.csv", "Prompt;Image Path;seed\na red ball;x.png;1\na cat, asleep;sub/y.png;2\n"),
         ("a.tsv", "caption\tfilename\na red ball\tx.png\na cat, asleep\tsub\\y.png\n"),
-        ("a.csv", 'x.png,a red ball\nsub/y.png,"a cat, asleep"\n'),
         (
             "a.jsonl",
             '{"file_name": "x.png", "text": "a red ball"}\n\n{"file_name": "./sub/y", "text": "a cat, asleep"}',
@@ -63,9 +62,9 @@ def test_tables_of_spreadsheets(tmp_path, encoding):
 def test_columns_can_be_named_and_wrong_ones_are_told(tmp_path):
     path = write(tmp_path / "a.csv", "id,words,other\nx.png,a red ball,1\n")
     assert read_prompt_table(path, "id", "words").find("x.png")[0] == "a red ball"
-    with pytest.raises(PromptError, match="file names.*id, words, other"):
+    with pytest.raises(PromptError, match="file names: name one of id, words, other"):
         read_prompt_table(path)
-    with pytest.raises(PromptError, match="no column 'word'.*did you mean 'words'"):
+    with pytest.raises(PromptError, match="no column 'word': name one of id, words, other"):
         read_prompt_table(path, "id", "word")
 
 

@@ -36,19 +36,14 @@ class Unclear(Exception):
 
 
 def read_comfyui(prompt: str | None, workflow: str | None, file_name: str = "") -> FoundPrompt | None:
-    """Return the prompt of a ComfyUI file.
+    """Return the prompt of a ComfyUI file from the graph that was run; its name tells save nodes apart.
 
-    Args:
-        prompt: The graph as it was run (`prompt` chunk); decides alone where it is present.
-        workflow: The graph as it was drawn (`workflow` chunk).
-        file_name: Tells save nodes apart by the name they write under.
+    The `workflow` alone lists values without names, and none of what was typed into other fields: it tells no words.
     """
     graph = load_json(prompt)
     if not _is_graph(graph):
-        drawn = load_json(workflow)
-        if not isinstance(drawn, dict) or not isinstance(drawn.get("nodes"), list):
-            return None
-        graph = _from_drawing(drawn)
+        drawn = isinstance(load_json(workflow), dict)
+        return FoundPrompt("", ORIGIN, unsure="its graph was saved only as drawn, not as run") if drawn else None
     try:
         return answer(_words_of(graph, file_name), ORIGIN)
     except Unclear as reason:
@@ -263,32 +258,3 @@ def _selected(kind: str, inputs: dict[str, Any], ways: dict[str, Any]) -> Any:
 
 def _distinct(texts: list[str]) -> str:
     return ", ".join(dict.fromkeys(filter(None, texts)))
-
-
-def _from_drawing(drawn: dict[str, Any]) -> Graph:
-    """Turn the drawn graph into the form of the run one, as far as a drawing tells.
-
-    A drawing lists the values of a node without their names, so that only nodes with a single text keep it.
-    """
-    wires = {w[0]: (str(w[1]), w[2]) for w in drawn.get("links") or () if isinstance(w, list) and len(w) >= 3}
-    graph: Graph = {}
-    for node in drawn["nodes"]:
-        # 2 is muted, 4 bypassed: such nodes did not run.
-        if not isinstance(node, dict) or node.get("mode") in (2, 4):
-            continue
-        inputs: dict[str, Any] = {}
-        for entry in node.get("inputs") or ():
-            wire = wires.get(entry.get("link")) if isinstance(entry, dict) else None
-            if wire:
-                inputs[str(entry.get("name"))] = list(wire)
-        values = node.get("widgets_values")
-        texts = [v for v in values if isinstance(v, str)] if isinstance(values, list) else []
-        kind = str(node.get("type"))
-        if "text" not in inputs and len(texts) == 1 and ("Text" in kind or "Prompt" in kind or "String" in kind):
-            inputs["text"] = texts[0]
-        if kind in _OURS and texts:
-            inputs.setdefault("prompt", texts[0])
-        if _SAVES.search(kind) and texts:
-            inputs["filename_prefix"] = texts[0]
-        graph[str(node.get("id"))] = {"class_type": kind, "inputs": inputs}
-    return graph

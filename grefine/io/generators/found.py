@@ -68,7 +68,7 @@ def load_json(text: str | None) -> Any:
 def text_of(embedded: Embedded, key: str) -> str | None:
     """Return a text by name; UTF-8 that was put into a Latin-1 chunk, as many programs do, is read as meant."""
     chunk = next((chunk for chunk in embedded.texts if chunk.key == key), None)
-    if chunk is not None and chunk.kind in ("tEXt", "zTXt"):
+    if chunk is not None and chunk.kind == "tEXt":
         with suppress(UnicodeError):
             return chunk.value.encode("latin-1").decode("utf-8")
     return chunk and chunk.value
