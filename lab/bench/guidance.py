@@ -83,7 +83,8 @@ def candidate_rows(pipeline: str, count: int, tries: int, seed: int, say: Callab
             regions = seen.get(pixel_digest(np.asarray(image)), [])
             aims = [truth if name == TRUTH else region[0] for region in regions]
             chosen = [1 + _taken(chooser, *one, text) for one in zip(regions, aims, strict=True)]
-            found.append(_outcomes(image, text, plan, regions, tries, chosen, panel, config))
+            numbers = [*([number] * len(regions) for number in range(1, tries + 1)), chosen]
+            found.append([_outcome(image, text, plan, regions, taken, panel, config) for taken in numbers])
         verdicts = [judge(looks, bands, cases, tensor_of(images)) for images in zip(*found, strict=True)]
         better, worse = ([[getattr(v, what) for v in one] for one in verdicts] for what in ("improved", "worse"))
         improved, fell = np.array(better, float), np.array(worse, float)  # (tries + 1, n), the chosen last
@@ -101,31 +102,19 @@ def _taken(chooser: Chooser, region: Sequence[np.ndarray], aim: np.ndarray, text
     return int(np.argmax([ssim(one, aim) for one in region[1:]]))
 
 
-def _outcomes(
-    image: Image.Image,
-    text: str,
-    plan: RepairPlan,
-    regions: Sequence[Sequence[np.ndarray]],
-    tries: int,
-    chosen: Sequence[int],
-    panel: Panel,
-    config: RefineConfig,
-) -> list[Image.Image]:
-    """Return what comes out with every try in all regions, and last with the chosen ones."""
-    picture, done = np.asarray(image), []
-    if not regions:
-        return [image] * (tries + 1)
-    for numbers in [*([number] * len(regions) for number in range(1, tries + 1)), chosen]:
-        singles = [region[number] for region, number in zip(regions, numbers, strict=True)]
-        if len(singles) > 1:
-            boxes = [region.box for region in plan.regions]
-            singles = [singles[i] for i in reject_regions(panel, picture, singles, boxes, text, config)[0]]
-        after = picture
-        for single in singles:
-            after = np.where(single != picture, single, after)
-        both = {"original": picture, "repainted": after}
-        done.append(Image.fromarray(rounded(both[decide(panel, both, text, config)[0].kept])))
-    return done
+def _outcome(
+    image: Image.Image, text: str, plan: RepairPlan, regions: Any, taken: Sequence[int], panel: Panel, config: Any
+) -> Image.Image:
+    """Return what comes out with one of the tries at each region."""
+    picture = after = np.asarray(image)
+    singles = [region[number] for region, number in zip(regions, taken, strict=True)]
+    if len(singles) > 1:
+        boxes = [region.box for region in plan.regions]
+        singles = [singles[i] for i in reject_regions(panel, picture, singles, boxes, text, config)[0]]
+    for single in singles:
+        after = np.where(single != picture, single, after)
+    both = {"original": picture, "repainted": after}
+    return Image.fromarray(rounded(both[decide(panel, both, text, config)[0].kept])) if regions else image
 
 
 TRIES = (1, 2, 4, 8)

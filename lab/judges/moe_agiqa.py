@@ -154,15 +154,9 @@ def measure(
 
     def scores(images: Tensor, told: list[list[Told]]) -> Tensor:
         ids, mask, _, _ = encode(tokenizer, [t for row in told for t in row], length)
-        prompts = len(told[0])
-        parts = [
-            rate(model, x, i, m)[0]
-            for x, i, m in zip(
-                images.split(64), ids.view(-1, prompts, length).split(64), mask.view(-1, prompts, length).split(64),
-                strict=True,
-            )
-        ]  # fmt: skip
-        return torch.cat(parts)
+        columns = (images, *(values.view(-1, len(told[0]), length) for values in (ids, mask)))
+        parts = zip(*(values.split(64) for values in columns), strict=True)
+        return torch.cat([rate(model, *part)[0] for part in parts])
 
     data = judged(seed, 0, count, damaged_share=0.6, distorted_share=0.05)
     told = captions_for(data.scenes, rng)

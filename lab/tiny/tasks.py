@@ -145,10 +145,8 @@ def _restore(scenes: Scenes, source: torch.Generator, rng: random.Random, device
     strength = 0.1 + width * torch.rand(len(scenes), generator=source)
     cover = (clean.objects & mask[:, None]).flatten(2).sum(2).cpu() * scenes.present
     slot = cover.argmax(1)
-    prompts = []
-    for i in range(len(scenes)):
-        named = int(slot[i]) if cover[i, slot[i]] > 20 else None
-        prompts.append(_prompt(scenes, i, named, rng))
+    named = [int(k) if cover[i, k] > 20 else None for i, k in enumerate(slot)]
+    prompts = [_prompt(scenes, i, k, rng) for i, k in enumerate(named)]
     target = torch.where(mask[:, None], clean.images, damaged.images)
     shown = torch.rand(len(scenes), generator=source) < 0.92
     return _task(target, damaged.images, mask, clean.objects.any(1), strength, prompts, rng, shown)
