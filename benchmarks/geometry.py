@@ -17,7 +17,7 @@ from grefine import GRefinePipeline
 from grefine.errors import ConfigError
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import PQPrompts
-from lab.world.tokenizer import build_tokenizer
+from lab.world.vocabulary import build_tokenizer
 
 PARAMETERS = 3.6e9
 """UNet, VAE, both text encoders and the CLIP at full width."""

@@ -15,8 +15,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
-
 from grefine.models.mdiqa import MDIQA
 from grefine.scorers.component import load_component
 from grefine.training.loop import Budget
@@ -33,7 +31,6 @@ def main() -> int:
     """Train, measure, write, and say whether each weighting moved as asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--mdiqa", type=Path, required=True, help="folder of the MDIQA that judges")
-    parser.add_argument("--out", type=Path, default=Path("runs/mdiqa_loss"), help="folder of the restorers")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--steps", type=int, default=400, help="on fidelity alone")
     parser.add_argument("--tune", type=int, default=200, help="under each weighting")
@@ -41,13 +38,11 @@ def main() -> int:
     given = parser.parse_args()
     settings = RestorerSettings(loss_weight=given.loss_weight)
     found = compare_weightings(
-        given.out,
         WEIGHTINGS,
         load_component(MDIQA, given.mdiqa, "cpu"),
         base=Budget(steps=given.steps),
         tuned=Budget(steps=given.tune),
         settings=settings,
-        accelerator=Accelerator(cpu=True),
     )
     found["setting"] = {"steps": given.steps, "tune": given.tune, "loss_weight": given.loss_weight}
     given.results.mkdir(parents=True, exist_ok=True)

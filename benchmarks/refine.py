@@ -196,11 +196,9 @@ def denoiser_calls(pipe: GRefinePipeline) -> Table:
 
 def quality(pipe: GRefinePipeline, count: int) -> Table:
     """Let the toy world's judges, which no pipeline loads, say what each way did to scenes whose truth is known."""
-    from lab.bench.cases import Cases, clean_cases, damaged_cases, misaligned_cases
-    from lab.bench.chain import Runner
+    from lab.bench.cases import Cases, Runner, clean_cases, damaged_cases, misaligned_cases
     from lab.bench.verdicts import judge
-    from lab.bench_judges.check import tie_bands
-    from lab.bench_judges.networks import Judges
+    from lab.bench_judges.networks import Judges, tie_bands
     from lab.world.pictures import tensor_of
 
     wrong = Cases.cat([damaged_cases(count, 1), misaligned_cases("colour", count, 2)])

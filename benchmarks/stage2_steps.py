@@ -14,11 +14,9 @@ import torch
 
 from benchmarks.refine import load
 from grefine.refine.settings import RefineConfig
-from lab.bench.cases import Cases, clean_cases, damaged_cases, misaligned_cases
-from lab.bench.chain import Runner
+from lab.bench.cases import Cases, Runner, clean_cases, damaged_cases, misaligned_cases
 from lab.bench.verdicts import judge
-from lab.bench_judges.check import tie_bands
-from lab.bench_judges.networks import Judges
+from lab.bench_judges.networks import Judges, tie_bands
 
 HEAD = "| steps | good harmed | damage improved | made worse | distance left | colour mended | made worse | moved |"
 

@@ -91,7 +91,7 @@ def flow_noise(name: str, steps: int, strength: float) -> float:
             CELLS, config.base_image_seq_len, config.max_image_seq_len, config.base_shift, config.max_shift
         )
     pipe.scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / total, total), mu=mu)
-    return float(pipe.scheduler.sigmas[total - executed("rest", total, strength)])
+    return float(np.asarray(pipe.scheduler.sigmas)[total - executed("rest", total, strength)])
 
 
 def flow_table() -> list[str]:

@@ -24,8 +24,7 @@ from grefine.text.backend import Backend, load_backend
 from grefine.text.embedded import SHIPPED, EmbeddedBackend
 from grefine.text.nltk_backend import NltkBackend
 from grefine.text.parse import parse
-from lab.parser.augment import lowered, without_stop
-from lab.parser.treebank import Sentence, read_treebank, treebank_file
+from lab.parser.treebank import Sentence, lowered, read_treebank, treebank_file, without_stop
 
 PROMPTS = Path(__file__).parent.parent / "tests" / "golden" / "prompts_dev.jsonl"
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import typer
 from grefine.cli.main import run
 from grefine.errors import ConfigError
 from grefine.io.atomic import write_text
-from grefine.resources import bundled
 
 app = typer.Typer(
     name="lab", help="Make and measure the embedded pipeline.", no_args_is_help=True, add_completion=False
@@ -20,20 +18,19 @@ app = typer.Typer(
 train_app = typer.Typer(no_args_is_help=True, help="Make weights, from seeds, resumably.")
 app.add_typer(train_app, name="train")
 
+PIPELINE = typer.Option("tiny", help="A pipeline of the toy world: a bundled name or a folder.")
 OUT = typer.Option(Path("runs/tiny"), "--out", "-o", help="Folder of the result; what lies there is resumed.")
 MINUTES = typer.Option(None, help="Budget by the clock.")
 STEPS = typer.Option(None, help="Budget in steps; exactly reproducible.")
 SEED = typer.Option(None, help="In place of the configuration's.")
 DEVICE = typer.Option(None, help="cpu keeps off an accelerator that is present.")
-AS_JSON = typer.Option(False, "--json", help="Print the measurements as JSON.")
 
 
 @app.command()
 def bench(
-    pipeline: str = typer.Option("tiny", help="A pipeline of the toy world: a bundled name or a folder."),
-    quick: bool = typer.Option(False, help="Few pictures per row, no ablation: about a minute on two cores."),
+    pipeline: str = PIPELINE,
+    quick: bool = typer.Option(False, help="Few pictures per row, kinds not told apart: a minute on two cores."),
     json_: Path = typer.Option(None, "--json", help="Write the rows as JSON (docs/toyworld.md has the schema)."),
-    markdown: Path = typer.Option(None, help="Write the table that is printed."),
     raw: Path = typer.Option(None, help="Write one JSON line per judged picture."),
     gallery: Path = typer.Option(None, help="Write before, map, mask, after and truth as one PNG."),
     native: Path = typer.Option(None, help="An early checkpoint (unet, text encoders) whose failures are repaired."),
@@ -50,20 +47,57 @@ def bench(
         write_text(json_, json.dumps(report.to_dict(), indent=1) + "\n")
     if raw:
         write_text(raw, "".join(json.dumps(record) + "\n" for record in report.raw))
-    if markdown:
-        write_text(markdown, report.markdown())
 
 
 @app.command()
-def steer(
-    count: int = typer.Option(64, help="Pictures, half damaged, half that miss their captions."),
-    guard: bool = typer.Option(True, help="As it is by default; --no-guard shows what steering paints."),
-    only: list[str] = typer.Option([], "--way", help="Only these ways; without it all."),
-) -> None:
-    """Steering by gradient beside none, by the referee: one line of JSON per way."""
-    from lab.bench.steering import WAYS, steering_rows
+def plans(count: int = typer.Option(200, min=5, help="Cases per world, as many of each kind.")) -> None:
+    """Plans from true maps of the toy world and of a second one that nothing was made for: are they right?"""
+    from lab.plan_rules import table
 
-    steering_rows(count, None if guard else False, only or list(WAYS), lambda row: typer.echo(json.dumps(row)))
+    typer.echo(table(count), nl=False)
+
+
+@app.command()
+def candidates(
+    pipeline: str = PIPELINE,
+    count: int = typer.Option(400, help="Pictures."),
+    tries: int = typer.Option(4, help="Repaints drawn of each region."),
+    seed: int = typer.Option(0),
+) -> None:
+    """What choosing among repaints wins where they are drawn anew, by who chooses."""
+    from lab.bench.guidance import candidate_rows
+
+    for line in candidate_rows(pipeline, count, tries, seed, say):
+        typer.echo(line)
+
+
+@app.command()
+def steer(count: int = typer.Option(64, help="Pictures, half damaged, half that miss their captions.")) -> None:
+    """Steering by gradient beside none, by the referee: one line of JSON per way."""
+    from lab.bench.guidance import steering_rows
+
+    steering_rows(count, lambda row: typer.echo(json.dumps(row)))
+
+
+@app.command()
+def costs(
+    pipeline: str = PIPELINE,
+    count: int = typer.Option(32, help="Pictures, half damaged, half that miss their captions."),
+    plot: Path = typer.Option(None, help="Write the curve as a PNG."),
+) -> None:
+    """What tries at a region and steering cost, in CPU seconds per picture."""
+    from lab.bench.guidance import cost_rows
+
+    cost_rows(pipeline, count, plot, typer.echo)
+
+
+@app.command()
+def house() -> None:
+    """Print the measures of the package: lines, what the commands import, circles, settings, names."""
+    from lab.house import measures
+
+    for name, value in measures().items():
+        typer.echo(f"{name:42} {value}")
 
 
 @train_app.command()
@@ -74,35 +108,23 @@ def tiny(
     parts: str = typer.Option(
         "", help="Comma-separated: vae, clip, unet, decoder, finisher (all without), or controls: contrastive, early."
     ),
-    again: bool = typer.Option(False, help="Train the bundled pipeline once more: its parts, settings and time."),
     seed: int | None = SEED,
     device: str | None = DEVICE,
     bundle: bool = typer.Option(True, help="Calibrate and assemble the pipeline folder afterwards."),
-    as_json: bool = AS_JSON,
 ) -> None:
     """Train the embedded pipeline on the toy world, or go on training it."""
-    from lab.tiny.recipe import CONTROLS, train_again, train_tiny
+    from lab.tiny.recipe import CONTROLS, train_tiny
 
-    names, cpu = [name.strip() for name in parts.split(",") if name.strip()], device == "cpu"
-    if again and (minutes or steps or names or seed is not None):
-        raise ConfigError("--again takes budget, parts and seeds from the bundled records: leave them out.")
-    if not again and (minutes is None) == (steps is None):
-        raise ConfigError("Give a budget: --minutes N or --steps N, or --again.")
-    if again:
-        found = train_again(out, bundled("pipelines") / "tiny" / "training", cpu)
-    else:
-        found = train_tiny(out, minutes=minutes, steps=steps, parts=names, seed=seed, cpu=cpu)
+    names = [name.strip() for name in parts.split(",") if name.strip()]
+    found = train_tiny(out, minutes=minutes, steps=steps, parts=names, seed=seed, cpu=device == "cpu")
     whole = all((out / name).is_dir() for name in ("vae", "unet", "clip", "pq_prompts"))
     if bundle and whole and not found.keys() <= CONTROLS.keys():
-        from lab.tiny.bundle import assemble
+        from lab.tiny.recipe import assemble
 
         assemble(out)
         typer.echo(f"pipeline: {out}", err=True)
-    if as_json:
-        typer.echo(json.dumps(found, indent=1))
-    else:
-        for part, metrics in found.items():
-            typer.echo(f"{part}: {numbers(metrics)}")
+    for part, metrics in found.items():
+        tell(metrics, f"{part}: ")
 
 
 def judge_command(name: str) -> Callable[..., None]:
@@ -115,12 +137,10 @@ def judge_command(name: str) -> Callable[..., None]:
         steps: int | None = STEPS,
         seed: int | None = SEED,
         device: str | None = DEVICE,
-        as_json: bool = AS_JSON,
     ) -> None:
         from lab.judges.recipe import train_judge
 
-        found = train_judge(name, out, config=config, minutes=minutes, steps=steps, seed=seed, cpu=device == "cpu")
-        typer.echo(json.dumps(found, indent=1) if as_json else numbers(found))
+        tell(train_judge(name, out, config=config, minutes=minutes, steps=steps, seed=seed, cpu=device == "cpu"))
 
     judge.__doc__ = f"Train tiny's {name} on scenes with known truth, or go on training it."
     return judge
@@ -132,23 +152,16 @@ def map_command(name: str) -> Callable[..., None]:
     def fit(
         out: Path = OUT,
         pipeline: str = typer.Option("tiny", help="Whose CLIP and prompts are begun with."),
-        config: Path | None = typer.Option(None, help=f"A YAML file in place of lab/configs/{name}.yaml."),
         minutes: float | None = MINUTES,
         steps: int | None = STEPS,
         seed: int | None = SEED,
         device: str | None = DEVICE,
-        as_json: bool = AS_JSON,
     ) -> None:
-        from grefine.training.maps.train import train_map
-        from lab import CONFIGS
-        from lab.map_sources import ToyAlignment, ToyQuality
+        from lab.map_sources import fit_map
 
-        source = {"pq": ToyQuality, "aq": ToyAlignment}[name]
-        budget = {"minutes": minutes, "steps": steps, "seed": seed, "cpu": device == "cpu"}
-        drawn = {"source": lambda clip, settings: source(clip, settings.seed)}
-        found = train_map(name, out, pipeline, config=config or CONFIGS / f"{name}.yaml", **drawn, **budget)
-        shown = "\n".join(f"{when}: {numbers(found[when])}" for when in ("before", "after"))
-        typer.echo(json.dumps(found, indent=1) if as_json else shown)
+        found = fit_map(name, out, pipeline, minutes=minutes, steps=steps, seed=seed, cpu=device == "cpu")
+        for when in ("before", "after"):
+            tell(found[when], f"{when}: ")
 
     fit.__doc__ = f"Fit the {name.upper()}-Map to endless toy scenes."
     return fit
@@ -167,8 +180,6 @@ def domain(
     held_out: list[Path] = typer.Option([], help="Folders of pictures that are only measured."),
     measure: bool = typer.Option(False, "--measure", help="Train nothing; measure the network in OUT."),
     count: int = typer.Option(256, help="Held-out pictures per group of the measurement."),
-    tiles: int = typer.Option(40_000, help="Toy tiles in training, and half the foreign ones."),
-    epochs: int = typer.Option(6),
 ) -> None:
     """Train the network that tells toy scenes from everything else, and print its error rates on held-out pictures."""
     from lab import domain as domain_net
@@ -177,7 +188,7 @@ def domain(
     if not (folders := [*kodak, *photographs]):
         raise ConfigError("No photographs to tell scenes from: set GREFINE_DATA, or give --photographs DIR.")
     if not measure:
-        domain_net.train_domain(out, folders, tiles, epochs)
+        domain_net.train_domain(out, folders)
     typer.echo(domain_net.measure(out, folders, held_out, count))
 
 
@@ -208,8 +219,7 @@ def bench_judges(
     """Train the benchmark's own judges, which no pipeline ever loads."""
     from lab.bench_judges.train import train_judges
 
-    for name, value in train_judges(out, minutes, seed).items():
-        typer.echo(f"{name} {value:.3f}")
+    tell(train_judges(out, minutes, seed))
 
 
 @train_app.command()
@@ -217,111 +227,21 @@ def parser(
     ud: Path = typer.Option(..., "--ud", help="Folder of UD English-EWT: en_ewt-ud-train.conllu or .conllu.gz."),
     out: Path = typer.Option(Path("parser.npz"), "--out", "-o", help="The file to write."),
     seed: int = typer.Option(0, help="Of every random choice; the same seed gives the same file."),
-    config: Path | None = typer.Option(None, help="YAML of ParserRecipe; without it the shipped recipe."),
-    as_json: bool = typer.Option(False, "--json", help="Write path, size and seconds as JSON."),
 ) -> None:
     """Train tagger, parser and labeller of the embedded parser (one core, some minutes)."""
-    from grefine.config import load_config
-    from lab.parser.recipe import ParserRecipe, train_parser
+    from lab.parser.recipe import train_parser
 
-    recipe = load_config(config, ParserRecipe) if config else ParserRecipe()
-    began = time.monotonic()
-    size = train_parser(ud, out, seed, recipe, progress=say)
-    seconds = time.monotonic() - began
-    if as_json:
-        typer.echo(json.dumps({"path": str(out), "bytes": size, "seconds": round(seconds, 1)}))
-    else:
-        typer.echo(f"{out}  {size:,} bytes  {seconds:.0f} s")
-
-
-@train_app.command()
-def restorer(
-    weights: list[str] = typer.Option(..., help="sharpness=1,noisiness=0; given twice, both are compared."),
-    mdiqa: Path = typer.Option(..., help="Folder of the MDIQA that judges."),
-    out: Path = typer.Option(Path("runs/restorer"), "--out", "-o", help="What lies there is resumed."),
-    steps: int = typer.Option(400, help="Steps on fidelity alone, from which every weighting starts."),
-    tune: int = typer.Option(200, help="Steps under each weighting."),
-    loss_weight: float = typer.Option(0.1, help="Of MDIQA beside the mean absolute error."),
-    seed: int = typer.Option(21),
-    device: str | None = DEVICE,
-    as_json: bool = AS_JSON,
-) -> None:
-    """Train restorers of toy pictures under weightings of MDIQA's dimensions and measure them by pixel formulas."""
-    from accelerate import Accelerator
-
-    from grefine.models.mdiqa import MDIQA
-    from grefine.scorers.component import load_component
-    from grefine.training.loop import Budget
-    from lab.restorer import RestorerSettings, compare_weightings, parse_weights
-
-    asked = {text.replace(",", "_").replace("=", "-"): parse_weights(text) for text in weights}
-    judge, settings = load_component(MDIQA, mdiqa, "cpu"), RestorerSettings(loss_weight=loss_weight, seed=seed)
-    accelerator = Accelerator(cpu=device == "cpu")
-    found = compare_weightings(out, asked, judge, Budget(steps=steps), Budget(steps=tune), settings, accelerator)
-    if as_json:
-        typer.echo(json.dumps(found, indent=1))
-        return
-    pairs = found.pop("pairs")
-    for name, values in found.items():
-        typer.echo(f"{name}: " + ", ".join(f"{key} {value:.4f}" for key, value in values.items()))
-    for name, pair in pairs.items():
-        parts = (f"{key} in {v['value']:.3f} [{v['low']:.3f}, {v['high']:.3f}] of {v['n']}" for key, v in pair.items())
-        typer.echo(f"{name}: " + ", ".join(parts))
-
-
-@app.command()
-def plans(
-    count: int = typer.Option(200, help="Cases per world, as many of each kind."),
-    without: bool = typer.Option(False, "--without", help="Switch off every rule of the plan in turn, too."),
-) -> None:
-    """Plans from true maps of the toy world and of a second one that nothing was made for: are they right?"""
-    from lab.plan_rules import table
-
-    typer.echo(table(count, without), nl=False)
-
-
-@app.command()
-def candidates(
-    pipeline: str = typer.Option("tiny", help="A pipeline of the toy world: a bundled name or a folder."),
-    count: int = typer.Option(400, help="Pictures."),
-    tries: int = typer.Option(4, help="Repaints drawn of each region."),
-    seed: int = typer.Option(0),
-) -> None:
-    """What choosing among repaints wins where they are drawn anew, by who chooses."""
-    from lab.bench.candidates import measure
-
-    for line in measure(pipeline, count, tries, seed, say):
-        typer.echo(line)
-
-
-@app.command()
-def costs(
-    pipeline: str = typer.Option("tiny", help="A pipeline of the toy world: a bundled name or a folder."),
-    count: int = typer.Option(32, help="Pictures, half damaged, half that miss their captions."),
-    plot: Path = typer.Option(None, help="Write the curve as a PNG."),
-) -> None:
-    """What tries at a region and steering cost, in CPU seconds per picture."""
-    from lab.bench.costs import measure
-
-    measure(pipeline, count, plot, typer.echo)
-
-
-@app.command()
-def house() -> None:
-    """Print the measures of the package: lines, what the commands import, circles, settings, names."""
-    from lab.house import measures
-
-    for name, value in measures().items():
-        typer.echo(f"{name:42} {value}")
+    typer.echo(f"{out}  {train_parser(ud, out, seed, progress=say):,} bytes")
 
 
 def say(line: str) -> None:
     typer.echo(line, err=True)
 
 
-def numbers(found: dict[str, Any]) -> str:
-    """Return the measured numbers in one line."""
-    return ", ".join(f"{key} {value:.3f}" for key, value in found.items() if isinstance(value, float))
+def tell(found: dict[str, Any], what: str = "") -> None:
+    """Print the measured numbers in one line."""
+    numbers = (f"{key} {value:.3f}" for key, value in found.items() if isinstance(value, float))
+    typer.echo(what + ", ".join(numbers))
 
 
 def main() -> None:

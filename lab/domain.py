@@ -20,16 +20,18 @@ from torch import Tensor
 
 from grefine.errors import ConfigError
 from grefine.models.domain import DomainNet, levels, tiles
-from lab.bench.chain import quiet_pipeline
+from lab.bench.cases import quiet_pipeline
 from lab.foreign import DRAWN, blurred, crop, drawn, photograph, resized, saved
-from lab.tiny.stream import batch, generator
-from lab.tiny.unknown_damage import with_unknown_damage
 from lab.world.captions import describe
+from lab.world.defects import with_unknown_damage
 from lab.world.pictures import to_picture
+from lab.world.stream import batch, generator
 from lab.world.vocabulary import DEFECT_KINDS, TRAINING_DEFECTS
 
 TRAIN, VALIDATE, TEST = 5_000_011, 6_000_011, 7_000_003
 """Streams of scenes; nothing else draws from these."""
+TILES, EPOCHS = 40_000, 6
+"""Toy tiles in training (and half the foreign ones), and how often each is seen."""
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 PHOTOGRAPHS = 0.5
 """Share of photographs among the foreign pictures of training."""
@@ -247,9 +249,9 @@ def read_photographs(folder: Path, trained: bool | None) -> list[Image.Image]:
     return found
 
 
-def table(net: DomainNet, groups: Iterator[tuple[str, list[Image.Image]]], known: bool) -> list[str]:
+def table(net: DomainNet, head: str, groups: Iterator[tuple[str, list[Image.Image]]], known: bool) -> list[str]:
     """Return lines of a table of how many pictures were judged wrongly, group by group and over all."""
-    lines, wrong, total = [], 0, 0
+    lines, wrong, total = [f"| {head} | share |", "|---|---:|---:|---:|"], 0, 0
     for name, images in groups:
         missed = sum(net.knows(image) != known for image in images)
         wrong, total = wrong + missed, total + len(images)
@@ -263,22 +265,21 @@ def measure(folder: Path, trained_on: Sequence[Path], held_out: Sequence[Path], 
     net = DomainNet.from_pretrained(folder).float().eval()
     photographs = {"photographs": [i for other in trained_on for i in read_photographs(other, False)]}
     photographs |= {other.name: read_photographs(other, None) for other in held_out}
-    head = ["| {} | pictures | {} | share |", "|---|---:|---:|---:|"]
-    refused = table(net, chain(toy_groups(TEST, count), refined(count // 4)), True)
-    passed = table(net, foreign_groups(photographs, count), False)
-    toy_head, foreign_head = head[0].format("toy pictures", "refused"), head[0].format("foreign pictures", "let in")
-    return "\n".join([toy_head, head[1], *refused, "", foreign_head, head[1], *passed])
+    own = chain(toy_groups(TEST, count), refined(count // 4))
+    refused = table(net, "toy pictures | pictures | refused", own, True)
+    foreign = foreign_groups(photographs, count)
+    return "\n".join([*refused, "", *table(net, "foreign pictures | pictures | let in", foreign, False)])
 
 
-def train_domain(out: Path, photographs: Sequence[Path], tiles: int, epochs: int) -> None:
+def train_domain(out: Path, photographs: Sequence[Path]) -> None:
     """Train the network, set its threshold on validation scenes, and save both with what was trained on."""
     torch.manual_seed(TRAIN)
     net = DomainNet()
     shown = [image for folder in photographs for image in read_photographs(folder, True)]
-    train(net, toy_tiles(TRAIN, tiles), foreign_tiles(shown, TRAIN, 2 * tiles), epochs)
+    train(net, toy_tiles(TRAIN, TILES), foreign_tiles(shown, TRAIN, 2 * TILES), EPOCHS)
     scores = [net.score(image) for _, images in toy_groups(VALIDATE, 128) for image in images]
     net.register_to_config(threshold=round(float(np.quantile(scores, REFUSED)), 3))
     net.half().save_pretrained(out)
     names = [path.name for folder in photographs for path in photograph_files(folder, True)]
-    facts = {"photographs": names, "tiles": tiles, "epochs": epochs, "seed": TRAIN}
+    facts = {"photographs": names, "tiles": TILES, "epochs": EPOCHS, "seed": TRAIN}
     (out / "training.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")

@@ -1,5 +1,6 @@
 """How every network of the lab is trained: Muon and AdamW, half precision on disk, going on where it was."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,8 +12,7 @@ from torch import Tensor, nn
 
 from grefine.config import load_config
 from grefine.training.loop import Budget, Record, train
-from lab import CONFIGS
-from lab.muon import optimisers
+from lab import CONFIGS, table
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,6 @@ class Recipe:
 
     settings: type
     run: Callable[[Path, Any, Budget, Accelerator], dict[str, float]]
-    shape: tuple[str, ...]
-    """Settings that fix the network; with another value nobody goes on from it."""
     share: float = 1.0
     """Of a budget that several networks share."""
 
@@ -30,6 +28,11 @@ class Recipe:
         """Read the settings from a file, or by name from lab/configs/tiny, with another seed if one is given."""
         path = Path(file) if Path(file).is_file() else CONFIGS / "tiny" / f"{file}.yaml"
         return load_config(path, self.settings, {} if seed is None else {"seed": seed})
+
+
+def geometry(name: str) -> dict[str, Any]:
+    """Return what one of tiny's networks is made with (lab/configs/tiny/networks.yaml)."""
+    return table("configs/tiny/networks.yaml")[name]
 
 
 def begun(kind: Any, folder: Path, build: Callable[[], Any]) -> Any:
@@ -74,3 +77,56 @@ def fit(
         accelerator=accelerator,
         **options,
     )
+
+
+def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
+    """Bring the singular values of (B, m, n) matrices near 1 by a quintic Newton-Schulz iteration."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = matrices / (matrices.flatten(1).norm(dim=1)[:, None, None] + 1e-7)
+    tall = x.shape[1] > x.shape[2]
+    if tall:
+        x = x.transpose(1, 2)
+    for _ in range(steps):
+        gram = x @ x.transpose(1, 2)
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.transpose(1, 2) if tall else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose matrices are made orthogonal (Jordan et al. 2024), for weights of two or more dimensions."""
+
+    def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.95) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """Apply one update."""
+        for group in self.param_groups:
+            by_shape: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
+            for p in group["params"]:
+                if p.grad is not None:
+                    by_shape[p.shape[0], p[0].numel()].append(p)
+            for (rows, columns), params in by_shape.items():
+                gradients = torch.stack([p.grad.reshape(rows, columns) for p in params if p.grad is not None])
+                buffers = [self.state[p].setdefault("momentum", torch.zeros(rows, columns).to(p)) for p in params]
+                momenta = torch.stack(buffers).lerp_(gradients, 1 - group["momentum"])
+                for buffer, new in zip(buffers, momenta, strict=True):
+                    buffer.copy_(new)
+                updates = orthogonalise(gradients.lerp(momenta, group["momentum"]))
+                scale = group["lr"] * max(1.0, rows / columns) ** 0.5
+                for p, update in zip(params, updates, strict=True):
+                    p.add_(update.view_as(p), alpha=-scale)
+
+
+def optimisers(modules: Iterable[nn.Module], muon_lr: float, adam_lr: float) -> list[torch.optim.Optimizer]:
+    """Split all trainable parameters: matrices inside the nets to Muon; embeddings, norms and biases to AdamW."""
+    matrices, others = [], []
+    for module in modules:
+        embeddings = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
+        for name, p in module.named_parameters():
+            if not p.requires_grad:
+                continue
+            ends = name.endswith(("positional_embedding", "class_embedding", "logit_scale", "ctx"))
+            is_matrix = p.ndim >= 2 and id(p) not in embeddings and not ends
+            (matrices if is_matrix else others).append(p)
+    return [Muon(matrices, muon_lr), torch.optim.AdamW(others, adam_lr, betas=(0.9, 0.99), weight_decay=0.0)]

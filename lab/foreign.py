@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont
 
-from lab.world.files import through
+from lab.world.pictures import through
 
 RESAMPLE = (
     Image.Resampling.NEAREST,

@@ -2,12 +2,16 @@
 
 import random
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.training.maps.opinions import Opinions
+from grefine.training.maps.train import train_map
+from lab import CONFIGS
 from lab.judges.prompts import captions_for
 from lab.judges.stream import Judged, judged
 from lab.tiny.clip import FACTOR_OF
@@ -66,3 +70,13 @@ class ToyAlignment(_Toy):
         which = torch.arange(scenes).repeat_interleave(3)
         truths, factors = torch.tensor([row.alignment for row in rows]), torch.full((len(rows), 3), float("nan"))
         return Opinions((), self._pixels(data.images), scenes, which, truths, factors, tuple(row.text for row in rows))
+
+
+def fit_map(name: str, out: Path, pipeline: str, **budget: Any) -> dict[str, Any]:
+    """Fit the map "pq" or "aq" of a pipeline to toy scenes; return what it is worth before and after."""
+    source = {"pq": ToyQuality, "aq": ToyAlignment}[name]
+
+    def drawn(clip: ClipSurgery, settings: Any) -> _Toy:
+        return source(clip, settings.seed)
+
+    return train_map(name, out, pipeline, config=CONFIGS / f"{name}.yaml", source=drawn, **budget)

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from grefine.errors import ConfigError
 from grefine.scorers.brisque_severity import severity_features
 from grefine.scorers.natural_statistics import luminance, patch_features
 from grefine.scorers.niqe import PATCH
-from lab.world.files import through
+from lab.world.pictures import through
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 SHARP = 0.75
@@ -76,23 +75,16 @@ def photographs(places: Sequence[Path]) -> dict[str, Image.Image]:
     return found
 
 
-@dataclass(frozen=True)
-class Sample:
-    """What is kept of one photograph."""
-
-    patches: np.ndarray
-    """NIQE's features of its sharp patches `(N, 36)`."""
-    found: np.ndarray
-    """Severity's features of its views, untouched and distorted `(V, K, 38)`; the first of each view is untouched."""
-    labels: np.ndarray
-    """Their severities `(V, K)`."""
+Sample = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Of one photograph: NIQE's features of its sharp patches `(N, 36)`; severity's features of its views, untouched and
+distorted `(V, K, 38)`, the first of each view untouched; their severities `(V, K)`."""
 
 
 def sample(image: Image.Image) -> Sample:
     rng = np.random.default_rng(SEED)
     views = [list(graded(view(image, rng), rng)) for _ in range(VIEWS)]
     found = np.array([[severity_features(luminance(copy)) for copy, _ in copies] for copies in views])
-    return Sample(sharp_patches(image), found, np.array([[label for _, label in copies] for copies in views]))
+    return sharp_patches(image), found, np.array([[label for _, label in copies] for copies in views])
 
 
 def sharp_patches(image: Image.Image) -> np.ndarray:
@@ -109,22 +101,19 @@ def sharp_patches(image: Image.Image) -> np.ndarray:
 
 def statistics(samples: Sequence[Sample]) -> dict[str, np.ndarray]:
     """Return what the judges are made from, by the names that they read."""
-    patches = np.concatenate([one.patches for one in samples])
+    patches, found, labels = (np.concatenate(parts) for parts in zip(*samples, strict=True))
     return {
         "niqe.mean": patches.mean(axis=0),
         "niqe.covariance": np.cov(patches, rowvar=False),
-        **{f"severity.{name}": values for name, values in severity(samples).items()},
+        **{f"severity.{name}": values for name, values in severity(found, labels).items()},
     }
 
 
-def severity(samples: Sequence[Sample]) -> dict[str, np.ndarray]:
+def severity(found: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
     """Fit features to severities by least squares on Gaussian kernels around some of the examples.
 
-    What a distortion adds to the severity of the untouched view counts more than the severity itself: judges compare
-    versions of one picture, and pictures differ by what they show.
+    What a distortion adds to the untouched view counts more than the severity itself: judges compare versions.
     """
-    found = np.concatenate([one.found for one in samples])
-    labels = np.concatenate([one.labels for one in samples])
     low, high = found.min(axis=(0, 1)), found.max(axis=(0, 1))
     scaled = -1 + 2 * (found - low) / (high - low)
     flat = scaled.reshape(-1, scaled.shape[-1])

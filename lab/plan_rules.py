@@ -3,16 +3,13 @@
 import random
 import re
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import torch
 
-from grefine.indicators import aq_map
 from grefine.indicators.aq_map import AQMap
 from grefine.indicators.calibration import Calibration
 from grefine.indicators.grids import GridMap
@@ -26,11 +23,11 @@ from lab.bench import intervals
 from lab.bench.cases import CHANGED, damaged_cases, wrong_scenes
 from lab.bench.report import Row
 from lab.world import vocabulary as words
-from lab.world.captions import Caption
+from lab.world.captions import Caption, look_of
 from lab.world.defects import damage
 from lab.world.render import render
-from lab.world.scene import BIG, SMALL, Scenes
-from lab.world.seeds import BENCHMARK, source
+from lab.world.scene import Scenes
+from lab.world.stream import BENCHMARK, source
 
 CELLS = 32
 """Cells along a side of a true map."""
@@ -172,19 +169,15 @@ def judge(world: World, case: Case, plan: RepairPlan) -> dict[str, bool]:
 
 def first_world(count: int) -> World:
     """Return `count` cases of the toy world, as many of each kind."""
+    named = (*words.NOUN_WORDS, *words.COLOUR_WORDS, *words.TEXTURE_ADJECTIVES)
+    places = [text for rows in (words.GROUND_PHRASES, words.SKY_PHRASES) for row in rows for text in row]
     known = {
-        w: group[0] for group in (*words.NOUN_WORDS, *words.COLOUR_WORDS, *words.TEXTURE_ADJECTIVES) for w in group
+        **{w: w for text in places for w in text.split()[1:] if w not in ("the", "a")},
+        **{w: group[0] for group in named for w in group},
+        **{words.plural(w): group[0] for group in words.NOUN_WORDS for w in group},
+        **{noun: row[0] for noun, row in zip(words.TEXTURE_NOUNS, words.TEXTURE_ADJECTIVES, strict=True) if noun},
+        **{"small": "small", "little": "small", "big": "big", "large": "big"},
     }
-    known |= {words.plural(w): group[0] for group in words.NOUN_WORDS for w in group}
-    known |= {
-        noun: group[0] for noun, group in zip(words.TEXTURE_NOUNS, words.TEXTURE_ADJECTIVES, strict=True) if noun
-    }
-    known |= {"small": "small", "little": "small", "big": "big", "large": "big"}
-    places = (words.GROUND_PHRASES, words.SKY_PHRASES)
-    known |= {
-        w: w for groups in places for group in groups for text in group for w in text.split()[1:] if w not in known
-    }
-    known = {w: meant for w, meant in known.items() if w not in ("the", "a")}
     world = World(known, [])
     each = count // len(KINDS)
     for number, kind in enumerate(CHANGED):
@@ -215,10 +208,9 @@ def _told(caption: Caption) -> tuple[tuple[str, ...], int]:
 def _layers(world: World, scene: Scenes, objects: torch.Tensor, ground: torch.Tensor) -> tuple[Layer, ...]:
     found = []
     for slot in scene.present[0].nonzero()[:, 0].tolist():
-        noun, colour, texture = (int(t[0, slot]) for t in (scene.noun, scene.colour, scene.texture))
-        radius = float(scene.radius[0, slot])
-        size = ["small"] if radius < SMALL else ["big"] if radius > BIG else []
-        told = [words.NOUNS[noun], words.COLOURS[colour], words.TEXTURES[texture], *size]
+        look = look_of(scene, 0, slot)
+        size = {0: ["small"], 1: ["big"]}.get(look.size, [])
+        told = {words.NOUNS[look.noun], words.COLOURS[look.colour], words.TEXTURES[look.texture], *size}
         found.append(Layer(frozenset(told), objects[slot].numpy()))
     floor, sky = (
         world.read(" ".join(phrases[int(at[0])]))
@@ -272,23 +264,8 @@ def plan_rows(world: World, parsed: bool = False) -> dict[str, Row]:
     return rows
 
 
-RULES: dict[str, tuple[tuple[Any, str, Any], ...]] = {
-    "places are as large as their things": ((GridMap, "_radius", lambda self, areas, most: most),),
-    "a look that is the ground's is no thing": ((GridMap, "beyond", lambda self, ground, limit: self),),
-    "what another claims is not the asked one": ((AQMap, "_is_anothers", lambda *given: False),),
-    "what hangs on a thing is where that is": ((AQMap, "_own_claim", lambda self, at, phrases, claims: claims[at]),),
-    "backgrounds are no things": ((aq_map, "_is_thing", lambda claim: True), (plans, "BACKGROUND", 1.0)),
-    "met things keep their places": ((plans, "edit_map", lambda alignment, *given: alignment.edit),),
-    "a mask does not grow into them": ((plans, "protected_mask", lambda cut, claims: np.zeros(cut.shape, bool)),),
-    "a thing takes its own pattern with it": ((plans, "depends_on", lambda *given: False),),
-    "a shared place counts once": ((plans, "_is_carried", lambda *given: False),),
-    "a damaged place is told as what it shows": ((plans, "shown_phrase", lambda *given: []),),
-}
-"""What can be switched off, and by what it is replaced then."""
-
-
-def table(count: int, rules: bool) -> str:
-    """Return the rows of both worlds as a table in Markdown; with `rules`, without each of the rules as well."""
+def table(count: int) -> str:
+    """Return the rows of both worlds as a table in Markdown."""
     worlds = (first_world(count), second_world(count))
     lines = [("plans that are right", "first world", "second world", "n"), ("---",) * 4]
 
@@ -300,9 +277,4 @@ def table(count: int, rules: bool) -> str:
     for key in true[0]:
         add(key, [rows[key] for rows in true])
     add("right, with the parser's phrases", [plan_rows(world, parsed=True)["right"] for world in worlds])
-    for name, parts in RULES.items() if rules else ():
-        with ExitStack() as off:
-            for owner, attribute, other in parts:
-                off.enter_context(patch.object(owner, attribute, other))
-            add(f"without: {name}", [plan_rows(world)["right"] for world in worlds])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

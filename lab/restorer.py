@@ -1,42 +1,36 @@
-"""A small restorer that MDIQA tunes: the same network, pulled towards sharpness or towards freedom from noise.
+"""A small restorer that MDIQA tunes towards sharpness or freedom from noise (`benchmarks/mdiqa_loss.py`).
 
-It works on pixels, knows the toy world, and is trained in two steps: on fidelity alone, then on fidelity and
-`MDIQALoss` under the weights that were asked for. All weightings begin with the same first step and see the same
-pictures, so that what differs between them is what was asked.
+It is trained on fidelity alone, then on fidelity and `MDIQALoss` under the weights that were asked for. All weightings
+begin with the same first step and see the same pictures.
 """
 
+import copy
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from grefine.errors import ConfigError, nearest
-from grefine.models.mdiqa import DIMENSIONS, MDIQA, MDIQALoss
+from grefine.models.mdiqa import MDIQA, MDIQALoss
 from grefine.training.loop import Budget, Record, train
 from lab.bench.intervals import share
-from lab.judges.distortions import distort
-from lab.tiny.stream import generator
+from lab.judges.stream import distort
 from lab.world.render import render
 from lab.world.scene import sample
+from lab.world.stream import generator
 
 RESTORER_TRAIN, RESTORER_TEST = 8_000_009, 9_000_011
 """Scenes that no other part trains on or is measured with."""
-BASE = "base"
 
 
 @dataclass(frozen=True)
 class RestorerSettings:
     """What a restorer is and what it is taught."""
 
-    weights: Mapping[str, float] | None = None
-    """MDIQA's dimensions; None is the first step, fidelity alone."""
     loss_weight: float = 0.1
     """Of MDIQALoss beside the mean absolute error."""
     width: int = 40
@@ -50,10 +44,7 @@ class RestorerSettings:
 
 
 class Restorer(nn.Module):
-    """Return a picture with a learnt correction; at first the correction is nothing.
-
-    It works at half the resolution on four times the channels, which a CPU does in a quarter of the time.
-    """
+    """Return a picture with a learnt correction, at first none; it works at half the resolution, for speed."""
 
     def __init__(self, width: int = 40, blocks: int = 5) -> None:
         super().__init__()
@@ -81,80 +72,38 @@ def spoilt_pairs(seed: int, number: int, count: int, settings: RestorerSettings)
     return clean, spoilt
 
 
-def parse_weights(text: str) -> dict[str, float]:
-    """Read `sharpness=1,noisiness=0.5`."""
-    weights: dict[str, float] = {}
-    for part in text.split(","):
-        name, equals, value = part.partition("=")
-        name = name.strip()
-        try:
-            weights[name] = float(value) if equals else float("nan")
-        except ValueError:
-            weights[name] = float("nan")
-        if not 0 <= weights[name] < float("inf"):
-            raise ConfigError(f"Weights look like sharpness=1,noisiness=0.5, numbers from 0 on, not '{part.strip()}'.")
-        if name not in DIMENSIONS:
-            raise ConfigError(f"MDIQA has no dimension '{name}': {', '.join(DIMENSIONS)}{nearest(name, DIMENSIONS)}")
-    if not any(weights.values()):
-        raise ConfigError(f"All weights of '{text}' are zero: give at least one dimension a weight.")
-    return weights
-
-
-def train_restorer(
-    out: Path,
-    name: str,
+def trained(
     settings: RestorerSettings,
+    weights: Mapping[str, float] | None,
     budget: Budget,
-    accelerator: Accelerator,
-    judge: MDIQA | None = None,
-    begin: Path | None = None,
+    judge: MDIQA,
+    begin: Restorer | None = None,
 ) -> Restorer:
-    """Train, or go on training, the restorer `out`/name, which begins as the one in `begin`, and return it."""
-    if settings.weights and judge is None:
-        raise ConfigError("A restorer with weights needs an MDIQA that judges it.")
+    """Train a restorer, from another or anew, on fidelity and on the judge's dimensions where they have weights."""
     torch.manual_seed(settings.seed)
-    folder = out / name
-    record = Record.load(out / "training", name)
-    record.check(asdict(settings), folder)
-    model = Restorer(settings.width, settings.blocks)
-    source = folder if (folder / "model.safetensors").is_file() else begin
-    if source is not None:
-        model.load_state_dict(load_file(source / "model.safetensors"))
-    model.to(accelerator.device)
-    loss = None
-    if judge is not None and settings.weights:
-        loss = MDIQALoss(judge.to(accelerator.device), settings.weights)
-    offset = record.samples // settings.batch
+    model = copy.deepcopy(begin) if begin else Restorer(settings.width, settings.blocks)
+    loss = MDIQALoss(judge, weights) if weights else None
 
     def step(number: int) -> dict[str, Tensor]:
-        clean, spoilt = (
-            x.to(accelerator.device)
-            for x in spoilt_pairs(RESTORER_TRAIN + settings.seed, offset + number, settings.batch, settings)
-        )
+        clean, spoilt = spoilt_pairs(RESTORER_TRAIN + settings.seed, number, settings.batch, settings)
         restored = model(spoilt)
         error = F.l1_loss(restored, clean)
         if loss is None:
-            return {"loss": error, "error": error}
+            return {"loss": error}
         # A pull beyond 0..1 would leave the range that the judge knows.
-        pull = loss(restored.clamp(0, 1))
-        return {"loss": error + settings.loss_weight * pull, "error": error, "mdiqa": pull}
-
-    def save() -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-        save_file(state, folder / "model.safetensors")
+        return {"loss": error + settings.loss_weight * loss(restored.clamp(0, 1))}
 
     train(
         step,
         [torch.optim.Adam(model.parameters(), settings.learning_rate)],
         budget,
-        record,
+        Record(None, "restorer"),
         settings=asdict(settings),
         evaluate=lambda: {k: float(v.mean()) for k, v in seen_from_outside(model, settings, 64).items()},
-        save=save,
+        save=lambda: None,
         batch=settings.batch,
-        accelerator=accelerator,
-        every=0.25,
+        accelerator=Accelerator(cpu=True),
+        every=1.0,
     )
     return model.eval()
 
@@ -168,12 +117,12 @@ def seen_from_outside(model: Callable[[Tensor], Tensor], settings: RestorerSetti
     (Laplacian) where the truth is flat. `error`: mean absolute difference from the truth.
     """
     clean, spoilt = spoilt_pairs(RESTORER_TEST, 0, count, settings)
-    device = next(model.parameters()).device if isinstance(model, nn.Module) else spoilt.device
-    restored = model(spoilt.to(device)).clamp(0, 1).cpu()
-    true_x, true_y = _gradients(clean)
-    got_x, got_y = _gradients(restored)
-    followed = (true_x * got_x).flatten(1).sum(1) + (true_y * got_y).flatten(1).sum(1)
-    edges = followed / ((true_x**2).flatten(1).sum(1) + (true_y**2).flatten(1).sum(1))
+    restored = model(spoilt).clamp(0, 1)
+
+    def along(first: Tensor, second: Tensor) -> Tensor:
+        return sum((first.diff(dim=d) * second.diff(dim=d)).flatten(1).sum(1) for d in (3, 2))  # pyright: ignore
+
+    edges = along(clean, restored) / along(clean, clean)
     flat = _laplacian(clean).abs().amax(1, keepdim=True) < 0.02
     fine = _laplacian(restored) * flat
     noise = (fine.pow(2).flatten(1).sum(1) / (3 * flat.flatten(1).sum(1)).clamp(min=1)).sqrt()
@@ -181,23 +130,18 @@ def seen_from_outside(model: Callable[[Tensor], Tensor], settings: RestorerSetti
 
 
 def compare_weightings(
-    out: Path,
     weightings: Mapping[str, Mapping[str, float] | None],
     judge: MDIQA,
     base: Budget,
     tuned: Budget,
     settings: RestorerSettings = RestorerSettings(),
-    accelerator: Accelerator | None = None,
     count: int = 192,
 ) -> dict[str, Any]:
     """Train one restorer for each weighting (None: fidelity alone) from a common first step; measure from outside."""
-    accelerator = accelerator or Accelerator(cpu=True)
-    first = train_restorer(out, BASE, replace(settings, weights=None), base, accelerator)
-    measures = {BASE: seen_from_outside(first, settings, count)}
-    for name, weights in weightings.items():
-        chosen = replace(settings, weights=dict(weights) if weights else None)
-        model = train_restorer(out, name, chosen, tuned, accelerator, judge, out / BASE)
-        measures[name] = seen_from_outside(model, settings, count)
+    first = trained(settings, None, base, judge)
+    models = {"base": first}
+    models |= {name: trained(settings, w, tuned, judge, first) for name, w in weightings.items()}
+    measures = {name: seen_from_outside(model, settings, count) for name, model in models.items()}
     found: dict[str, Any] = {
         name: {key: round(float(v.mean()), 5) for key, v in values.items()} for name, values in measures.items()
     }
@@ -209,10 +153,6 @@ def compare_weightings(
         for a, b in combinations(weightings, 2)
     }
     return found
-
-
-def _gradients(images: Tensor) -> tuple[Tensor, Tensor]:
-    return images[..., :, 1:] - images[..., :, :-1], images[..., 1:, :] - images[..., :-1, :]
 
 
 def _laplacian(images: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image, ImageDraw
 
+from lab import table
+
 SIDE, FINE = 96, 4
 """Pixels along a side, and how much finer the polygons are drawn."""
 Points = list[tuple[float, float]]
@@ -29,24 +31,9 @@ SHAPES: dict[str, Points] = {
              (0.4, 0.6)],
     "bell": [(-0.2, -1), (0.2, -1), (0.55, 0.3), (0.95, 0.8), (-0.95, 0.8), (-0.55, 0.3)],
 }  # fmt: skip
-ALSO = {"ring": "hoop", "moon": "crescent", "teal": "turquoise", "crimson": "scarlet", "silver": "grey"}
-"""Second names."""
-COLOURS = {
-    "teal": "#11898c", "brown": "#7a4a1e", "black": "#161616", "golden": "#e3b12a", "crimson": "#b3102f",
-    "silver": "#b4b7bd", "lime": "#8edb1c",
-}  # fmt: skip
-PATTERNS = {"plain": "", "zigzag": "zigzags", "wavy": "waves", "hatched": "hatching"}
-"""How a pattern is told before its thing, and behind "with"."""
-FLOORS = {
-    "wood": ("on a wooden floor/on the wood", "#a9743f"), "lawn": ("on the lawn/on a mown lawn", "#4c9b3b"),
-    "carpet": ("on a crimson carpet/on the carpet", "#8c1d2f"), "marble": ("on silver marble/on marble", "#c9ccd1"),
-}  # fmt: skip
-WALLS = {
-    "brick": ("in front of a brick wall/before bricks", "#9a4b36"), "fog": ("in the fog/in thick fog", "#d5dbe0"),
-    "curtain": ("before a teal curtain/in front of a curtain", "#2a6f73"),
-}  # fmt: skip
-TINTS = {"lawn": "lime", "carpet": "crimson", "marble": "silver", "curtain": "teal", "wood": "brown"}
-"""Which colour a place has as well."""
+_TABLE = table("world2.yaml")
+COLOURS, PATTERNS, FLOORS, WALLS = (_TABLE[name] for name in ("colours", "patterns", "floors", "walls"))
+ALSO, TINTS = _TABLE["second names"], _TABLE["tints"]
 KNOWN: dict[str, str] = {
     **{word: word for names in (SHAPES, COLOURS, PATTERNS, FLOORS, WALLS) for word in names},
     **{name: word for word, name in PATTERNS.items() if name},
@@ -122,9 +109,7 @@ def name(item: Item, rng: random.Random) -> str:
 
 def caption(scene: Scene, names: Sequence[str], rng: random.Random) -> tuple[str, tuple[str, ...]]:
     """Write a sentence about a scene whose things have these names; return it and what it says, in its order."""
-    floor, wall = (
-        rng.choice(places[key][0].split("/")) for places, key in ((FLOORS, scene.floor), (WALLS, scene.wall))
-    )
+    floor, wall = (rng.choice(places[key]["said"]) for places, key in ((FLOORS, scene.floor), (WALLS, scene.wall)))
     places = rng.choice([[floor], [floor, wall], [wall], []])
     order = list(range(len(names)))
     rng.shuffle(order)
@@ -155,9 +140,9 @@ def masks(scene: Scene) -> tuple[list[np.ndarray], np.ndarray]:
 
 def draw(scene: Scene) -> Image.Image:
     large = SIDE * FINE
-    picture = Image.new("RGB", (large, large), WALLS[scene.wall][1])
+    picture = Image.new("RGB", (large, large), WALLS[scene.wall]["colour"])
     pen = ImageDraw.Draw(picture)
-    pen.rectangle((0, scene.horizon * large, large, large), fill=FLOORS[scene.floor][1])
+    pen.rectangle((0, scene.horizon * large, large, large), fill=FLOORS[scene.floor]["colour"])
     for item in scene.items:
         pen.polygon(_outline(item), fill=COLOURS[item.colour])
         if item.pattern != "plain":

@@ -71,13 +71,11 @@ class Record:
         if self.path is not None:
             write_text(self.path, json.dumps(fields, indent=1))
 
-    def check(
-        self, settings: Mapping[str, Any], what: Path, free: Collection[str] = (), only: Collection[str] = ()
-    ) -> None:
-        """Refuse other settings than the last run's: all but those in `free`, or just those in `only`."""
+    def check(self, settings: Mapping[str, Any], what: Path, free: Collection[str] = ()) -> None:
+        """Refuse other settings than the last run's, but for those in `free`."""
         now = json.loads(json.dumps(dict(settings)))
         for key, before in (self.runs[-1]["settings"] if self.runs else {}).items():
-            if key not in free and (not only or key in only) and now.get(key) != before:
+            if key not in free and now.get(key) != before:
                 raise ConfigError(
                     f"'{what}' was trained with {key}={before}, now it is {now.get(key)}: give another --out, or the "
                     "old value."

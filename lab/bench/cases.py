@@ -1,20 +1,24 @@
-"""The benchmark's pictures: scenes that nothing was trained on, what is wrong with them, and where."""
+"""The benchmark's pictures, scenes that nothing was trained on with what is wrong and where, and how they are run."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from grefine.pipeline import GRefinePipeline
+from grefine.types import RefineResult
 from lab.world.captions import ANY, Caption, describe, matches
 from lab.world.defects import damage
-from lab.world.pictures import to_picture
+from lab.world.pictures import tensor_of, to_picture
 from lab.world.render import render
 from lab.world.scene import Combinations, Misalignment, Scenes, misalign, sample
-from lab.world.seeds import BENCHMARK, source
+from lab.world.stream import BENCHMARK, source
 from lab.world.vocabulary import DEFECT_KINDS, HELD_OUT_DEFECT, TRAINING_DEFECTS
 
 SIDE = 64
@@ -62,9 +66,6 @@ class Cases:
         columns = [getattr(self, field.name) for field in fields(self)]
         return Cases(*([c[i] for i in rows] if isinstance(c, list) else c[index] for c in columns))
 
-    def of(self, *kinds: str) -> "Cases":
-        return self[[i for i, kind in enumerate(self.kinds) if kind in kinds]]
-
     @property
     def perceptual(self) -> list[int]:
         """Rows with a perceptual defect."""
@@ -90,6 +91,11 @@ class Cases:
 def quantised(images: Tensor) -> Tensor:
     """Return pictures in whole steps of 1 / 255."""
     return (images.clamp(0, 1) * 255).round() / 255
+
+
+def widened(masks: Tensor, pixels: int = 2) -> Tensor:
+    """Grow masks (B, H, W) bool by some pixels, as true places are before a pipeline gets them."""
+    return F.max_pool2d(masks[:, None].float(), 2 * pixels + 1, 1, pixels)[:, 0] > 0
 
 
 def pictures_of(images: Tensor) -> list[Image.Image]:
@@ -122,11 +128,7 @@ def damaged_cases(count: int, number: int, held_out: bool = False, kinds: Sequen
 
 
 def misaligned_cases(kind: Misalignment, count: int, number: int, combinations: Combinations = "seen") -> Cases:
-    """Draw pictures that do not show what their caption asks for; their captions are truly not met.
-
-    With "held_out" combinations the object that is wrong is asked for in a pair of thing and colour that training
-    never shows.
-    """
+    """Draw pictures whose captions are not met; "held_out": the wrong object is asked for in a pair never trained."""
     found: list[Cases] = []
     for attempt in range(MOST_TRIES):
         if (lacking := count - sum(map(len, found))) <= 0:
@@ -144,9 +146,9 @@ def misaligned_cases(kind: Misalignment, count: int, number: int, combinations: 
 
 
 def half_and_half(count: int, number: int) -> Cases:
-    """Draw half damaged pictures, half that miss their captions."""
-    wrong = [misaligned_cases(kind, count // 8, number + 1 + i) for i, kind in enumerate(CHANGED)]
-    return Cases.cat([damaged_cases(count // 2, number), *wrong])
+    """Draw half damaged pictures, half that miss their captions; at least one of each kind."""
+    wrong = [misaligned_cases(kind, max(count // 8, 1), number + 1 + i) for i, kind in enumerate(CHANGED)]
+    return Cases.cat([damaged_cases(max(count // 2, 1), number), *wrong])
 
 
 def wrong_scenes(
@@ -188,3 +190,62 @@ def spans(caption: Caption, text: str) -> list[tuple[int, int]]:
             at = start + len(phrase)
             found[slot] = (start, at)
     return found
+
+
+def quiet_pipeline(name: str | Path) -> GRefinePipeline:
+    """Load a pipeline that draws no bars of its own."""
+    pipe = GRefinePipeline.from_pretrained(name)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came out."""
+
+    images: Tensor
+    """(B, 3, 64, 64)."""
+    results: list[RefineResult]
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A pipeline, how it is seeded, and how many pictures it gets at once."""
+
+    pipe: Any
+    seed: int = 0
+    batch: int = 16
+    say: Callable[[str], None] = lambda line: None
+
+    def __call__(self, name: str, cases: Cases, *, prompts: Sequence[str] | None = None, **options: Any) -> Outcome:
+        """Refine the pictures of cases, by their own prompts or others."""
+        images, results = self.refine(name, cases.pictures, prompts or cases.prompts, **options)
+        return Outcome(tensor_of(images), results)
+
+    def refine(
+        self,
+        name: str,
+        pictures: Sequence[Image.Image],
+        prompts: Sequence[str],
+        *,
+        masks: Tensor | None = None,
+        config: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> tuple[list[Image.Image], list[RefineResult]]:
+        """Refine pictures of any sizes; picture i has the same seed in every run, so that only the options differ."""
+        self.say(f"{name}: {len(pictures)} pictures")
+        images, results = [], []
+        for start in range(0, len(pictures), self.batch):
+            rows = range(start, min(start + self.batch, len(pictures)))
+            out = self.pipe(
+                prompt=[prompts[i] for i in rows],
+                image=[pictures[i] for i in rows],
+                mask_image=None if masks is None else [masks[i].numpy() for i in rows],
+                generator=[torch.Generator().manual_seed(self.seed + i) for i in rows],
+                config={"batch_size": self.batch} | dict(config or {}),
+                force=True,
+                **options,
+            )
+            images += out.images
+            results += out.results
+        return images, results

@@ -1,12 +1,14 @@
 """`python -m lab bench`: all rows, in the order in which the method works."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from grefine.indicators.aq_map import AQMap
@@ -15,18 +17,24 @@ from grefine.indicators.load import load_clip, load_tokenizer
 from grefine.indicators.pq_map import PQMap
 from grefine.refine.vae import decode_latents, encode_images
 from lab.bench import intervals
-from lab.bench.cases import CHANGED, Cases, clean_cases, damaged_cases, misaligned_cases, quantised
-from lab.bench.chain import Outcome, Runner, quiet_pipeline
-from lab.bench.gallery import draw_gallery
-from lab.bench.maps import BATCH, alignment_rows, quality_rows
-from lab.bench.native import early_pipeline, native_cases
-from lab.bench.repaint import exact_row, repaint_rows, sharpness_rows, widened
+from lab.bench.cases import (
+    CHANGED,
+    Cases,
+    Outcome,
+    Runner,
+    clean_cases,
+    damaged_cases,
+    misaligned_cases,
+    pictures_of,
+    quantised,
+    quiet_pipeline,
+    widened,
+)
+from lab.bench.maps import BATCH, alignment_rows, quality_rows, scorer_rows
+from lab.bench.repaint import early_pipeline, exact_row, native_cases, repaint_rows, sharpness_rows
 from lab.bench.report import Report
-from lab.bench.scorer_rows import add_scorer_rows
-from lab.bench.unharmed import outside_rows, saved_rows
-from lab.bench.verdicts import Verdict, judge, outcome_rows, records, repair_rows
-from lab.bench_judges.check import TieBands, check_judges, tie_bands
-from lab.bench_judges.networks import Judges
+from lab.bench.verdicts import Verdict, judge, outcome_rows, outside_rows, records, repair_rows, saved_rows
+from lab.bench_judges.networks import Judges, TieBands, check_judges, tie_bands
 from lab.world.vocabulary import HELD_OUT_DEFECT, TRAINING_DEFECTS
 
 ABLATIONS = {
@@ -36,7 +44,6 @@ ABLATIONS = {
     "stage1": {"restorer": "none"},
 }
 """The paper's Table 8: which map asks for repairs, and what stage 2 adds; all without the guard."""
-NOT_QUICK = "not part of a quick run"
 
 
 @dataclass(frozen=True)
@@ -57,11 +64,9 @@ class Sizes:
     clean: int = 96
     judges: int = 400
     native: int = 32
-    controls: tuple[str, ...] = ("oracle", "random", "full")
-    ablations: tuple[str, ...] = tuple(ABLATIONS)
 
 
-QUICK = Sizes(32, 24, 6, 6, 2, 2, 0, 8, 100, 6, ("oracle",), ())
+QUICK = Sizes(32, 24, 6, 6, 2, 2, 0, 8, 100, 6)
 """What a build machine has time for; its intervals are as wide as they look."""
 
 
@@ -125,13 +130,13 @@ def bench_toyworld(
         aq = AQMap(load_clip(contrastive), load_tokenizer(contrastive), calibration={"phrase_score": "peak"})
         report.add(alignment_rows(aq, sizes.maps, "contrastive."))
     say("quality networks")
-    add_scorer_rows(report, pipe, sizes.scorers)
-    report.add(repaint_rows(bench.run, judges, sizes.repaint, unseen=not quick))
-    if pipe.mdiqa is None:
-        without = "the pipeline has no mdiqa to guide with"
-        report.absent |= dict.fromkeys(("guide.sharpness", "guide.blur_left"), without)
-    else:
+    report.add(scorer_rows({scorer.spec.name: scorer for scorer in pipe.judges()}, sizes.scorers))
+    report.add(repaint_rows(bench.run, judges, sizes.repaint))
+    if pipe.mdiqa is not None:
         report.add(sharpness_rows(bench.run, judges, sizes.repaint))
+    for name in ("moe_agiqa", "mdiqa", "lar_iqa"):
+        if getattr(pipe, name) is None:
+            report.absent[f"rows of {name}"] = f"the pipeline has no {name}"
     _chain_rows(bench, gallery)
     _native_rows(bench, native)
     report.about |= {
@@ -181,9 +186,6 @@ def _chain_rows(bench: Bench, gallery: Path | None) -> None:
     report.add({"exact": exact_row(bad, stage1), "world.refused": intervals.share(refused)})
     _control_rows(bench, bad)
     for name, config in ABLATIONS.items():
-        if name not in bench.sizes.ablations:
-            report.absent[f"ablation.{name}.*"] = NOT_QUICK
-            continue
         known = {"pq_aq": open_, "stage1": stage1}.get(name)
         out = known or run(f"ablation {name}", bad, config=config, guard=False)
         found = bench.verdicts(f"ablation.{name}", bad, out.images[: len(bad)])
@@ -199,16 +201,9 @@ def control_masks(cases: Cases) -> dict[str, Tensor]:
 
 def _control_rows(bench: Bench, bad: Cases) -> None:
     """Measure what the chain has to beat: nothing at all, the autoencoder alone, wrong places, all, the true ones."""
-    images = {
-        "identity": bad.images,
-        "vae": bench.through_vae(bad.images),
-        "perfect": bench.perfectly_painted(bad),
-    }
+    images = {"identity": bad.images, "vae": bench.through_vae(bad.images), "perfect": bench.perfectly_painted(bad)}
     for name, masks in control_masks(bad).items():
-        if name in bench.sizes.controls:
-            images[name] = bench.run(f"{name} mask", bad, masks=masks, guard=False).images
-        else:
-            bench.report.absent[f"control.{name}.*"] = NOT_QUICK
+        images[name] = bench.run(f"{name} mask", bad, masks=masks, guard=False).images
     for name, after in images.items():
         found = bench.verdicts(f"control.{name}", bad, after)
         rows = repair_rows(found, "repair.")
@@ -222,7 +217,7 @@ def _kind_rows(bench: Bench) -> None:
     """Tell the kinds apart, with as many pictures of each: guarded, open, in the true places, without fault."""
     count, run = bench.sizes.by_kind, bench.run
     if not count:
-        bench.report.absent["*.kind.*"] = NOT_QUICK
+        bench.report.absent["*.kind.*"] = "not part of a quick run"
         return
     kinds = (*TRAINING_DEFECTS, HELD_OUT_DEFECT)
     parts = [damaged_cases(count, 1400 + i, kinds=(kind,)) for i, kind in enumerate(kinds)]
@@ -250,3 +245,65 @@ def _native_rows(bench: Bench, folder: Path | None) -> None:
     for name, guard in (("native.", None), ("noguard.native.", False)):
         out = bench.run(name, cases, guard=guard)
         bench.report.add(outcome_rows(bench.verdicts(name, cases, out.images, out), name))
+
+
+ENLARGE = 2
+COLUMNS = ("before", "1 - P + E", "repainted", "after", "clean scene")
+MARGIN, LINE = 6, 14
+
+
+def draw_gallery(
+    path: Path, cases: Cases, out: Outcome, verdicts: Sequence[Verdict], most: int = 18, across: int = 2
+) -> None:
+    """Write one strip of five pictures per case, spread over all kinds, `across` strips side by side."""
+    rows = _spread(cases.kinds, most)
+    side = int(cases.images.shape[-1]) * ENLARGE
+    width, height = len(COLUMNS) * (side + 2) + MARGIN, side + LINE + MARGIN
+    lines = -(-len(rows) // across)
+    sheet = Image.new("RGB", (across * width + MARGIN, lines * height + LINE + MARGIN), "white")
+    pen = ImageDraw.Draw(sheet)
+    for strip in range(across):
+        for column, title in enumerate(COLUMNS):
+            pen.text((MARGIN + strip * width + column * (side + 2), 2), title, fill="black")
+    before, after, clean = (pictures_of(images) for images in (cases.images, out.images, cases.clean))
+    for place, index in enumerate(rows):
+        left, top = MARGIN + (place % across) * width, LINE + MARGIN + (place // across) * height
+        result = out.results[index]
+        heat = np.clip(1.0 - result.quality.values + result.alignment.edit, 0, 1)
+        strip = (before[index], _heat(heat), _marked(before[index], result.plan.mask), after[index], clean[index])
+        for column, picture in enumerate(strip):
+            large = picture.resize((side, side), Image.Resampling.NEAREST)
+            sheet.paste(large, (left + column * (side + 2), top))
+        pen.text((left, top + side), _words(cases, verdicts[index], index, result.decision.kept), fill="black")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)
+
+
+def _words(cases: Cases, verdict: Verdict, index: int, kept: str) -> str:
+    state = "improved" if verdict.improved else "worse" if verdict.worse else "same"
+    return f"{verdict.kind}, kept {kept}: {state}. {cases.captions[index].text}"[:104]
+
+
+def _spread(kinds: Sequence[str], most: int) -> list[int]:
+    """Return row numbers that take turns over the kinds."""
+    by_kind: dict[str, list[int]] = {}
+    for index, kind in enumerate(kinds):
+        by_kind.setdefault(kind, []).append(index)
+    turns = max(map(len, by_kind.values()), default=0)
+    chosen = [rows[turn] for turn in range(turns) for rows in by_kind.values() if turn < len(rows)]
+    return sorted(chosen[:most])
+
+
+def _heat(values: np.ndarray) -> Image.Image:
+    """Show 0..1 from dark blue over red to pale yellow."""
+    stops = np.array([[24, 28, 66], [142, 36, 92], [232, 92, 60], [252, 236, 160]], dtype=float)
+    at = np.clip(values, 0, 1) * (len(stops) - 1)
+    low = np.minimum(at.astype(int), len(stops) - 2)
+    share = (at - low)[..., None]
+    return Image.fromarray((stops[low] * (1 - share) + stops[low + 1] * share).astype(np.uint8))
+
+
+def _marked(picture: Image.Image, mask: np.ndarray) -> Image.Image:
+    """Show the picture with all but the repainted places faded."""
+    pixels = np.asarray(picture, dtype=float)
+    return Image.fromarray(np.where(mask[..., None], pixels, 255 - (255 - pixels) * 0.25).astype(np.uint8))

@@ -1,18 +1,22 @@
-"""Was it improved, made worse, left alone? By the judges alone, never by a score that a pipeline knows."""
+"""Was it improved, made worse, left alone? By pixels and the judges, never by a score that a pipeline knows."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from lab.bench import intervals
-from lab.bench.cases import Cases
+from lab.bench.cases import Cases, Runner, widened
 from lab.bench.report import Row
-from lab.bench_judges.check import PRESENT, TieBands
-from lab.bench_judges.networks import Judges
+from lab.bench_judges.networks import PRESENT, Judges, TieBands
 from lab.world.captions import ANY
+from lab.world.pictures import Way, saved, scaled
+from lab.world.stream import BENCHMARK, source
 from lab.world.vocabulary import DEFECT_KINDS
 
 ATTRIBUTE = {"colour": 0, "object": 1, "texture": 2}
@@ -40,13 +44,7 @@ class Verdict:
 
 
 def judge(judges: Judges, bands: TieBands, cases: Cases, after: Tensor) -> list[Verdict]:
-    """Compare pictures with what came out of them (B, 3, 64, 64).
-
-    A perceptual defect is improved when the judge's distance to the clean scene inside the true mask falls by more
-    than the tie band, and worse when it rises by more. A misalignment is improved when the asked attribute becomes
-    right, no reading of another object changes, and nothing else that the caption asks of this object is lost; it is
-    worse when anything that was right is wrong. A good picture is worse when it changes visibly anywhere.
-    """
+    """Compare pictures with what came out of them (B, 3, 64, 64), by the rules of docs/toyworld.md."""
     first, then = judges.read(cases.images, cases.scenes), judges.read(after, cases.scenes)
     right, still = first.right(cases.scenes), then.right(cases.scenes)
     lost = right & ~still
@@ -113,3 +111,44 @@ def records(run: str, cases: Cases, verdicts: Sequence[Verdict], results: Sequen
             row |= {"area": round(results[index].plan.area, 4)}
         rows.append(row)
     return rows
+
+
+WAYS: tuple[Way, ...] = ("jpeg", "webp", "resized")
+
+
+def as_saved(pictures: list[Image.Image], way: Way) -> list[Image.Image]:
+    """Return the pictures as files give them back; every other one that is resized keeps its new size."""
+    generator = source(BENCHMARK, 60 + WAYS.index(way))
+    return [
+        scaled(picture, generator) if way == "resized" and index % 2 else saved(picture, way, generator)
+        for index, picture in enumerate(pictures)
+    ]
+
+
+def saved_rows(runner: Runner, good: Cases) -> tuple[dict[str, Row], list[dict[str, Any]]]:
+    """Return the share of good pictures, saved in each way, that come back as they were, and the raw rows."""
+    rows, raw = {}, []
+    for way in WAYS:
+        pictures = as_saved(good.pictures, way)
+        images, results = runner.refine(f"clean, {way}", pictures, good.prompts)
+        same = [np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(pictures, images, strict=True)]
+        rows[f"clean.untouched.{way}"] = intervals.share(same)
+        for index, (untouched, result) in enumerate(zip(same, results, strict=True)):
+            told = {"kept": result.decision.kept, "reason": result.decision.reason, "p": result.quality.score}
+            raw.append({"run": f"clean.{way}", "index": index, "kind": "clean", "untouched": untouched, **told})
+    return rows, raw
+
+
+def outside_rows(judges: Judges, bands: TieBands, bad: Cases, after: Tensor, prefix: str) -> dict[str, Row]:
+    """Return how often something outside the true damage is visibly worse, and the share of pixels moved there."""
+    rows = [index for index, kind in enumerate(bad.kinds) if kind != "missing"]  # which has no place of its own
+    bad, after = bad[rows], after[rows]
+    outside = (~widened(bad.masks)).float()
+    rise = judges.distance_map(after, bad.clean) - judges.distance_map(bad.images, bad.clean)
+    worst = F.avg_pool2d((rise * outside)[:, None], 8, 4).flatten(1).amax(1)
+    moved = (bad.images != after).any(1) * outside
+    share = moved.sum((1, 2)) / outside.sum((1, 2)).clamp(min=1)
+    return {
+        f"{prefix}outside.worse": intervals.share(worst > bands.visible),
+        f"{prefix}outside.moved": intervals.mean(share),
+    }

@@ -1,9 +1,4 @@
-"""Trains the judges of the toy world's benchmark: apart from every pipeline, on scenes of their own.
-
-Their seeds, their architecture and their defects (the held-out kind included) differ from what pipelines are made of.
-Half of the crops and pictures are softened, shifted or dimmed a little, so that a judge reads what an autoencoder
-gives back without ever having met one.
-"""
+"""Train the benchmark's judges, apart from every pipeline: other seeds, architecture and defects (smears included)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,13 +12,22 @@ from torch import Tensor, nn
 
 from grefine.io.atomic import write_text
 from grefine.training.loop import Budget, Record
-from lab.bench_judges.check import check_judges
-from lab.bench_judges.networks import CELL, NONE, SOUND, AttributeJudge, Judges, Referee, crop, load_weights
+from lab.bench_judges.networks import (
+    CELL,
+    NONE,
+    SOUND,
+    AttributeJudge,
+    Judges,
+    Referee,
+    check_judges,
+    crop,
+    load_weights,
+)
 from lab.fit import fit
 from lab.world.defects import damage
 from lab.world.render import Rendered, render
 from lab.world.scene import Scenes, sample
-from lab.world.seeds import JUDGES, source
+from lab.world.stream import JUDGES, source
 from lab.world.vocabulary import DEFECT_KINDS
 
 PARTS: dict[str, type[nn.Module]] = {"attributes": AttributeJudge, "referee": Referee}
@@ -48,6 +52,7 @@ def train_judges(out: Path, minutes: float, seed: int) -> dict[str, float]:
     """Train the judges, or go on training those in `out`; write them with a card and return how well they judge."""
     accelerator, settings = Accelerator(), JudgeSettings(seed=seed)
     torch.manual_seed(seed)
+    made = []
     for name, kind in PARTS.items():
         budget, model = Budget(minutes=minutes * settings.shares[name]), kind()
         if (out / f"{name}.safetensors").is_file():
@@ -55,17 +60,14 @@ def train_judges(out: Path, minutes: float, seed: int) -> dict[str, float]:
         _train_one(name, model.to(accelerator.device), out, budget, settings, accelerator)
         state = {k: v.half() if v.is_floating_point() else v for k, v in model.cpu().state_dict().items()}
         save_file({k: v.contiguous() for k, v in state.items()}, out / f"{name}.safetensors")
-    judges = Judges.load(out)
-    found = check_judges(judges)
-    records = {name: Record.load(out / "training", name) for name in PARTS}
-    sizes = {name: sum(p.numel() for p in getattr(judges, name).parameters()) for name in PARTS}
+        record, size = Record.load(out / "training", name), sum(p.numel() for p in model.parameters()) / 1e6
+        took = f"{record.samples:,} pictures in {record.cpu_seconds:.0f} CPU-seconds"
+        made.append(f"- `{name}.safetensors`: {size:.2f} M parameters, float16; {took}")
+    found = check_judges(Judges.load(out))
     rows = "\n".join(f"| {name} | {value:.4f} |" for name, value in found.items())
-    made = "\n".join(
-        f"- `{name}.safetensors`: {sizes[name] / 1e6:.2f} M parameters, float16; {record.samples:,} pictures in "
-        f"{record.cpu_seconds:.0f} CPU-seconds"
-        for name, record in records.items()
+    write_text(
+        out / "README.md", _CARD.read_text(encoding="utf-8").format(parts="\n".join(made), seed=seed, rows=rows)
     )
-    write_text(out / "README.md", _CARD.read_text(encoding="utf-8").format(parts=made, seed=seed, rows=rows))
     return found
 
 
@@ -105,10 +107,7 @@ class Truth:
 def draw(
     seed: int, number: int, count: int, device: torch.device | str = "cpu"
 ) -> tuple[Tensor, Truth, torch.Generator]:
-    """Return the pictures (2B, 3, S, S), their truth and the random source of batch `number`.
-
-    Half of the pictures are changed so little that nobody would call it a defect: softness, grain, light.
-    """
+    """Return the pictures (2B, 3, S, S) of a batch, half a little softer, grainier or darker, and their truth."""
     generator = source(JUDGES + seed, number)
     quarter = count // 4
     scenes = Scenes.cat([sample(count - quarter, generator), sample(quarter, generator, "held_out")])

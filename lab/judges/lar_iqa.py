@@ -14,9 +14,8 @@ from grefine.models.lar_iqa import LARIQA
 from grefine.models.mdiqa_blocks import imagenet
 from grefine.training.loop import Budget, Record
 from grefine.training.losses import correlation_loss
-from lab.fit import begun, fit, save_half
-from lab.judges.auxiliary_heads import DamageHead, start_at
-from lab.judges.measures import draw, in_chunks
+from lab.fit import begun, fit, geometry, save_half
+from lab.judges.measures import DamageHead, draw, in_chunks, start_at
 from lab.judges.stream import JUDGE_TEST, JUDGE_VALIDATE, judged
 
 
@@ -24,14 +23,6 @@ from lab.judges.stream import JUDGE_TEST, JUDGE_VALIDATE, judged
 class LARIQASettings:
     """What makes the shipped LAR-IQA (lab/configs/tiny/lar_iqa.yaml)."""
 
-    encoder: str = "test_efficientnet"
-    output_stride: int = 8
-    """Sixty-four pixels leave nothing to see at the published stride of 32."""
-    features: int = 48
-    expanded: int = 96
-    reduced: int = 48
-    whole_size: int = 32
-    crop_size: int = 64
     batch: int = 48
     muon_lr: float = 0.01
     adam_lr: float = 0.002
@@ -46,26 +37,15 @@ class LARIQASettings:
     seed: int = 12
 
 
-def build(settings: LARIQASettings) -> LARIQA:
-    model = LARIQA(
-        encoder=settings.encoder,
-        encoder_options={"output_stride": settings.output_stride},
-        features=settings.features,
-        expanded=settings.expanded,
-        reduced=settings.reduced,
-        whole_size=settings.whole_size,
-        crop_size=settings.crop_size,
-    )
+def build() -> LARIQA:
+    model = LARIQA(**geometry("lar_iqa"))
     start_at(model.head, 0.55)  # pyright: ignore[reportArgumentType]
     return model
 
 
 def tensor_views(model: LARIQA, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both views of images `(B, 3, S, S)` in 0..1 that are already as large as the crop.
-
-    The picture is rounded to 8 bits first, as the model's own `views` reads it.
-    """
-    images = (images * 255).round() / 255
+    """Return both views of images `(B, 3, S, S)` in 0..1 that are already as large as the crop."""
+    images = (images * 255).round() / 255  # as the model's own `views` reads it
     size = model.config["whole_size"]
     whole = F.interpolate(images, (size, size), mode="bilinear", align_corners=False, antialias=True)
     return imagenet(whole), imagenet(images)
@@ -74,7 +54,7 @@ def tensor_views(model: LARIQA, images: Tensor) -> tuple[Tensor, Tensor]:
 def train_lar_iqa(out: Path, settings: LARIQASettings, budget: Budget, accelerator: Accelerator) -> dict[str, float]:
     """Train, or go on training, `out`/lar_iqa."""
     torch.manual_seed(settings.seed)
-    model = begun(LARIQA, out / "lar_iqa", lambda: build(settings)).to(accelerator.device)
+    model = begun(LARIQA, out / "lar_iqa", build).to(accelerator.device)
     encoder: Any = model.synthetic
     aid = DamageHead(encoder.num_features).to(accelerator.device)
 

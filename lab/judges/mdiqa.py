@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +14,15 @@ from grefine.evaluate.correlation import srcc
 from grefine.models.mdiqa import DIMENSIONS, MDIQA
 from grefine.training.loop import Budget, Record
 from grefine.training.losses import norm_in_norm
-from lab.fit import begun, fit, save_half
-from lab.judges.auxiliary_heads import start_at
-from lab.judges.measures import away_from, dimension_measures, direction_measures, draw, in_chunks, own_distortion
+from lab.fit import begun, fit, geometry, save_half
+from lab.judges.measures import (
+    away_from,
+    dimension_measures,
+    direction_measures,
+    draw,
+    in_chunks,
+    start_at,
+)
 from lab.judges.stream import JUDGE_TEST, JUDGE_VALIDATE, Judged, judged
 
 SPOTS = ("noisiness", "sharpness")
@@ -29,12 +34,6 @@ SPOTS_TRAIN = 5_500_003
 class MDIQASettings:
     """What makes the shipped MDIQA (lab/configs/tiny/mdiqa.yaml)."""
 
-    channels: tuple[int, int, int, int] = (12, 16, 24, 32)
-    stem_width: int = 8
-    width: int = 16
-    heads: int = 4
-    hidden: int = 32
-    gate_width: int = 8
     batch: int = 96
     muon_lr: float = 0.01
     adam_lr: float = 0.002
@@ -59,32 +58,8 @@ class MDIQASettings:
     seed: int = 11
 
 
-def build(settings: MDIQASettings) -> MDIQA:
-    options = {
-        "channels": list(settings.channels),
-        "stem_width": settings.stem_width,
-        # Gradients of kinks and of the largest of four are rough; a guide follows gradients.
-        "act_layer": "silu",
-        "replace_stem_pool": True,
-    }
-    model = MDIQA(
-        backbone="test_resnet",
-        backbone_options=options,
-        width=settings.width,
-        heads=settings.heads,
-        hidden=settings.hidden,
-        gate_width=settings.gate_width,
-        weight_backbone="test_resnet",
-        weight_backbone_options={"channels": [8, 12, 16, 24], "stem_width": 4},
-        weight_width=8,
-        local_heads=settings.heads,
-        local_hidden=settings.hidden,
-        clip_layers=(1, 1, 1, 1),
-        clip_width=4,
-        clip_head_width=32,
-        clip_tokens=16,
-        clip_size=64,
-    )
+def build() -> MDIQA:
+    model = MDIQA(**geometry("mdiqa"))
     for net in (model.technology, model.aesthetic):
         for head in net.heads:
             start_at(head.score[-1], 0.9)  # pyright: ignore[reportIndexIssue, reportArgumentType]
@@ -95,7 +70,7 @@ def build(settings: MDIQASettings) -> MDIQA:
 def train_mdiqa(out: Path, settings: MDIQASettings, budget: Budget, accelerator: Accelerator) -> dict[str, float]:
     """Train, or go on training, `out`/mdiqa."""
     torch.manual_seed(settings.seed)
-    model = begun(MDIQA, out / "mdiqa", lambda: build(settings)).to(accelerator.device)
+    model = begun(MDIQA, out / "mdiqa", build).to(accelerator.device)
     for module in model.modules():  # no dropout: every batch is new, so there is nothing to memorise
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
@@ -105,24 +80,15 @@ def train_mdiqa(out: Path, settings: MDIQASettings, budget: Budget, accelerator:
     def step(number: int) -> dict[str, Tensor]:
         model.train()
         losses = score_losses(model, draw(settings, number, accelerator.device), settings)
-        if settings.spots:
-            spots = judged(
-                SPOTS_TRAIN + settings.seed,
-                number,
-                settings.spots,
-                damaged_share=settings.spot_share,
-                distorted_share=0.0,
-                kinds=("blur", "noise"),
-                local_exponent=settings.local_exponent,
-                device=accelerator.device,
-            )
-            losses |= spot_losses(model, spots)
-            losses["loss"] = losses["loss"] + settings.spot_weight * losses["spots"]
-            losses["loss"] = losses["loss"] + settings.direction_weight * losses["direction"]
+        hurt = {"damaged_share": settings.spot_share, "distorted_share": 0.0, "kinds": ("blur", "noise")}
+        hurt |= {"local_exponent": settings.local_exponent, "device": accelerator.device}
+        losses |= spot_losses(model, judged(SPOTS_TRAIN + settings.seed, number, settings.spots, **hurt))
+        losses["loss"] = losses["loss"] + settings.spot_weight * losses["spots"]
+        losses["loss"] = losses["loss"] + settings.direction_weight * losses["direction"]
         return losses
 
     record = Record.load(out / "training", "mdiqa")
-    evaluate = partial(measure, model, JUDGE_VALIDATE, 128, thorough=False)
+    evaluate = partial(measure, model, JUDGE_VALIDATE, 128)
     look = {"evaluate": evaluate, "save": lambda: save_half(out, mdiqa=model), "every": 0.2}
     return fit(record, step, [model], settings, budget, accelerator, **look)
 
@@ -140,11 +106,7 @@ def score_losses(model: MDIQA, data: Judged, settings: MDIQASettings) -> dict[st
 
 
 def spot_losses(model: MDIQA, data: Judged) -> dict[str, Tensor]:
-    """Return the error on pictures that are blurred or noisy in one place, and how wrong their gradients point.
-
-    A score may be right while its gradient is a pattern that means nothing. Who steers or trains by a score follows
-    the gradient, so it is taught to point from the spoilt to the unspoilt picture.
-    """
+    """Return the error on pictures that are blurred or noisy in one place, and how wrong their gradients point."""
     images = data.images.requires_grad_()
     with sdpa_kernel(SDPBackend.MATH):  # the only attention whose gradient has a gradient
         found = model.score(images, SPOTS).dimensions
@@ -156,8 +118,8 @@ def spot_losses(model: MDIQA, data: Judged) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def measure(model: MDIQA, seed: int = JUDGE_TEST, count: int = 512, thorough: bool = True) -> dict[str, Any]:
-    """Return what it is worth on unseen scenes and, if thorough, what each distortion does to each dimension."""
+def measure(model: MDIQA, seed: int = JUDGE_TEST, count: int = 512) -> dict[str, float]:
+    """Return what it is worth on unseen scenes."""
     model.eval()
 
     def score(images: Tensor) -> Tensor:
@@ -166,14 +128,8 @@ def measure(model: MDIQA, seed: int = JUDGE_TEST, count: int = 512, thorough: bo
 
     data = judged(seed, 0, count)
     scores = in_chunks(score, data.images)
-    found: dict[str, Any] = {
-        f"mixed_{name}": srcc(scores[:, i], data.dimensions[:, i]) for i, name in enumerate(DIMENSIONS)
-    }
+    found = {f"mixed_{name}": srcc(scores[:, i], data.dimensions[:, i]) for i, name in enumerate(DIMENSIONS)}
     found |= dimension_measures(score, seed, count // 2) | direction_measures(model, seed, count // 4)
     overall = in_chunks(lambda images: model(images).overall, data.images)
     found["srcc_overall"] = srcc(overall, data.quality)
-    if thorough:
-        table = own_distortion(score, seed)
-        most = [max(table, key=lambda row: table[row][name]) == name for name in table]  # noqa: B023
-        found |= {"own_distortion": sum(most) / len(table), "fall_by_distortion": table}
     return found

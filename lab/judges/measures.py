@@ -1,16 +1,17 @@
-"""How good a quality network is, on scenes that it was not trained on."""
+"""What judges learn with (batches, layers that help and are thrown away) and how good they are on unseen scenes."""
 
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from grefine.evaluate.correlation import srcc
 from grefine.models.mdiqa import DIMENSIONS, MDIQA, TECHNICAL
-from lab.judges.distortions import distort
-from lab.judges.stream import JUDGE_TRAIN, Judged, judged
-from lab.tiny.stream import generator
+from lab.judges.stream import JUDGE_TRAIN, Judged, distort, judged
+from lab.world.stream import generator
+from lab.world.vocabulary import COLOURS, NOUNS, TEXTURES
 
 
 def draw(settings: Any, number: int, device: torch.device) -> Judged:
@@ -25,14 +26,7 @@ def in_chunks(function: Callable[[Tensor], Tensor], images: Tensor, chunk: int =
 
 
 def dimension_measures(score: Callable[[Tensor], Tensor], seed: int, count: int) -> dict[str, float]:
-    """Return the rank correlation of every dimension with its own distortion's strength, and the technical mean.
-
-    Every picture is distorted, in one dimension alone: where most pictures are equally good, their order is chance,
-    and even the truth with a little noise on it reaches 0.7 only.
-
-    Args:
-        score: from images `(B, 3, S, S)` to `(B, 9)`.
-    """
+    """Return the rank correlation of every dimension with its own distortion's strength, and the technical mean."""
     clean = judged(seed, 990_003, count, damaged_share=0.0, distorted_share=0.0).images
     strength = torch.rand(count, generator=generator(seed, 990_004))
     rho = {}
@@ -56,20 +50,56 @@ def direction_measures(model: MDIQA, seed: int, count: int) -> dict[str, float]:
     return found
 
 
-def own_distortion(score: Callable[[Tensor], Tensor], seed: int, count: int = 64) -> dict[str, dict[str, float]]:
-    """Return how far each dimension falls (column) under each distortion at half strength (row), on clean scenes."""
-    clean = judged(seed, 990_001, count, damaged_share=0.0, distorted_share=0.0).images
-    before = in_chunks(score, clean)
-    table = {}
-    for name in DIMENSIONS:
-        spoilt = distort(clean, name, torch.full((count,), 0.5), generator(seed, 990_002))
-        fall = (before - in_chunks(score, spoilt)).mean(dim=0)
-        table[name] = {other: round(float(value), 4) for other, value in zip(DIMENSIONS, fall, strict=True)}
-    return table
-
-
 def away_from(found: Tensor, wanted: Tensor) -> Tensor:
     """Return 1 - the mean cosine between directions (B, ...), in 0..2; those that are wanted nowhere are left out."""
     found, wanted = found.flatten(1), wanted.flatten(1)
     known = wanted.norm(dim=1) > 0
     return 1 - torch.cosine_similarity(found, wanted, dim=1)[known].sum() / known.sum().clamp(min=1)
+
+
+_COVERED = 0.35
+"""Share of a cell that an object must cover for the cell to show it."""
+
+
+class DamageHead(nn.Module):
+    """Read from each cell's features how much damage shows there."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.read = nn.Conv2d(width, 1, 1)
+        start_at(self.read, -3.0, share=1.0)  # about one cell in twenty is damaged
+
+    def forward(self, features: Tensor, data: Judged) -> Tensor:
+        """Return the cross-entropy of features `(B, C, n, n)` against the visible damage of each cell."""
+        found = self.read(features)[:, 0]
+        return F.binary_cross_entropy_with_logits(found, data.visible(found.shape[-1]))
+
+
+class ContentHead(nn.Module):
+    """Read from each cell's token which thing it shows, in which colour and texture."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.sizes = [len(NOUNS) + 1, len(COLOURS) + 1, len(TEXTURES) + 1]
+        self.read = nn.Linear(width, sum(self.sizes))
+
+    def forward(self, tokens: Tensor, data: Judged) -> Tensor:
+        """Return the cross-entropy of tokens `(B, n * n, C)` against the objects of the cells."""
+        side = round(tokens.shape[1] ** 0.5)
+        covered, slot = F.adaptive_avg_pool2d(data.clean.objects.float(), side).max(1)
+        rows = torch.arange(len(slot))[:, None, None]
+        logits = self.read(tokens).split(self.sizes, dim=-1)
+        losses = []
+        for found, name, size in zip(logits, ("noun", "colour", "texture"), self.sizes, strict=True):
+            shown = getattr(data.scenes, name)[rows, slot.cpu()].to(tokens.device)
+            truth = torch.where(covered > _COVERED, shown, torch.full_like(shown, size - 1))
+            losses.append(F.cross_entropy(found.flatten(0, 1), truth.flatten()))
+        return torch.stack(losses).sum()
+
+
+@torch.no_grad()
+def start_at(layer: nn.Linear | nn.Conv2d, value: float, share: float = 0.2) -> None:
+    """Let a last layer begin at the usual label: to find it by small steps takes thousands of pictures."""
+    layer.weight.mul_(share)
+    if layer.bias is not None:
+        layer.bias.fill_(value)

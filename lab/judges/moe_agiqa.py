@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,16 +16,15 @@ from grefine.models.clip_surgery import CLIP_MEAN, CLIP_STD
 from grefine.models.moe_agiqa import MoEAGIQA
 from grefine.training.loop import Budget, Record
 from grefine.training.losses import norm_in_norm
-from lab.fit import begun, fit, save_half
-from lab.judges.auxiliary_heads import ContentHead, DamageHead, start_at
-from lab.judges.measures import draw
+from lab.fit import begun, fit, geometry, save_half
+from lab.judges.measures import ContentHead, DamageHead, draw, start_at
 from lab.judges.prompts import Told, captions_for, encode, tell
 from lab.judges.stream import JUDGE_TEST, JUDGE_VALIDATE, Judged, judged
-from lab.tiny.stream import generator
 from lab.world.captions import describe
 from lab.world.render import render
 from lab.world.scene import MISALIGNMENTS, misalign, sample
-from lab.world.tokenizer import build_tokenizer
+from lab.world.stream import generator
+from lab.world.vocabulary import build_tokenizer
 
 OVERLOOKED = 0.1
 """A fall of the alignment below this is too small to speak in the guard."""
@@ -35,13 +34,6 @@ OVERLOOKED = 0.1
 class MoEAGIQASettings:
     """What makes the shipped MoE-AGIQA (lab/configs/tiny/moe_agiqa.yaml)."""
 
-    patch: int = 8
-    width: int = 64
-    heads: int = 4
-    blocks: int = 3
-    vision_depth: int = 3
-    text_depth: int = 3
-    text_length: int = 32
     batch: int = 32
     muon_lr: float = 0.01
     adam_lr: float = 0.002
@@ -64,36 +56,11 @@ class MoEAGIQASettings:
     """Of each picture: its own, one or more with a wrong word, and that of another scene (of two, these in turn)."""
     crops_stand: bool = False
     """Leave the tower that sees the crops as it is: only the readers of picture and prompt, and the head, learn."""
-    stem: Literal["patch", "conv"] = "conv"
     seed: int = 13
 
 
-def build(settings: MoEAGIQASettings, vocabulary: int) -> MoEAGIQA:
-    width = settings.width
-    model = MoEAGIQA(
-        crop_size=64,
-        crop_patch=settings.patch,
-        crop_width=width,
-        crop_heads=settings.heads,
-        taps=tuple(range(settings.blocks)),
-        image_size=64,
-        patch_size=settings.patch,
-        vision_width=width,
-        vision_depth=settings.vision_depth,
-        vision_heads=settings.heads,
-        text_width=width,
-        text_depth=settings.text_depth,
-        text_heads=settings.heads,
-        text_hidden=2 * width,
-        vocabulary=vocabulary,
-        positions=settings.text_length,
-        text_length=settings.text_length,
-        width=width,
-        heads=settings.heads,
-        reduced=width,
-        outputs=("quality", "alignment"),
-        stem=settings.stem,
-    )
+def build(vocabulary: int) -> MoEAGIQA:
+    model = MoEAGIQA(vocabulary=vocabulary, **geometry("moe_agiqa"))
     for expert in model.head.experts:
         # Three of four experts count, with three quarters of the weight.
         start_at(expert[-1], 0.8, share=1.0)  # pyright: ignore[reportIndexIssue, reportArgumentType]
@@ -109,10 +76,7 @@ def views(images: Tensor) -> Tensor:
 def rate(
     model: MoEAGIQA, images: Tensor, ids: Tensor, mask: Tensor, crops_stand: bool = False
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Rate every image under each of its P prompts, encoding it once.
-
-    With `crops_stand` no gradient reaches the tower of crops, and the encoders run in bfloat16, half as long on a CPU.
-    """
+    """Rate every image under each of its P prompts, encoding it once; in bfloat16 where the tower of crops stands."""
     batch, prompts = ids.shape[:2]
     with torch.autocast(images.device.type, torch.bfloat16, enabled=crops_stand):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not crops_stand):
@@ -130,11 +94,11 @@ def train_moe_agiqa(
     """Train, or go on training, `out`/moe_agiqa; its tokenizer is saved inside."""
     torch.manual_seed(settings.seed)
     folder, tokenizer = out / "moe_agiqa", build_tokenizer()
-    model = begun(MoEAGIQA, folder, lambda: build(settings, len(tokenizer)))
+    model = begun(MoEAGIQA, folder, lambda: build(len(tokenizer)))
     model.to(accelerator.device).eval()  # no dropout: every batch is new
-    phrase = nn.Linear(settings.width, 1).to(accelerator.device)
-    damage = DamageHead(settings.width * settings.blocks).to(accelerator.device)
-    content = ContentHead(settings.width).to(accelerator.device)
+    width, taps = model.config["width"], model.config["taps"]
+    phrase = nn.Linear(width, 1).to(accelerator.device)
+    damage, content = (aid.to(accelerator.device) for aid in (DamageHead(width * len(taps)), ContentHead(width)))
     record = Record.load(out / "training", "moe_agiqa")
 
     def look(data: Judged, seen: Tensor, features: Tensor) -> dict[str, Tensor]:
@@ -153,7 +117,7 @@ def train_moe_agiqa(
         if settings.captions == 2:  # the own caption, and in turn one with a wrong word and one of another scene
             told = [[row[0], row[1 + (index + number) % 2]] for index, row in enumerate(told)]
         prompts = len(told[0])
-        encoded = encode(tokenizer, [t for row in told for t in row], settings.text_length)
+        encoded = encode(tokenizer, [t for row in told for t in row], model.config["text_length"])
         ids, mask, value, known = (x.unflatten(0, (settings.batch, prompts)).to(accelerator.device) for x in encoded)
         scores, text, seen, features = rate(model, data.images, ids, mask, settings.crops_stand)
         truth = torch.tensor([[t.alignment for t in row] for row in told], device=scores.device)
@@ -181,11 +145,8 @@ def measure(
 ) -> dict[str, float]:
     """Return what the two outputs are worth on unseen scenes.
 
-    `srcc_quality` and `srcc_alignment` are rank correlations with the truth; `prompt` is the share of pictures whose
-    alignment falls when their prompt is swapped for another picture's that is less true of them; `pair_*` the share
-    whose alignment is lower after the scene was changed under the same prompt, by what was changed, `overlooked_*`
-    the share of which it hardly falls; these and the rank correlation with the severity of local defects are measured
-    only if thorough.
+    `prompt`: alignment falls under another picture's prompt that is less true; `pair_*`: after the scene was changed
+    under the same prompt; `overlooked_*`: hardly. Only if thorough: `pair_*`, `overlooked_*`, `srcc_severity`.
     """
     model.eval()
     length, tokenizer = model.config["text_length"], tokenizer or build_tokenizer()
@@ -193,15 +154,9 @@ def measure(
 
     def scores(images: Tensor, told: list[list[Told]]) -> Tensor:
         ids, mask, _, _ = encode(tokenizer, [t for row in told for t in row], length)
-        prompts = len(told[0])
-        parts = [
-            rate(model, x, i, m)[0]
-            for x, i, m in zip(
-                images.split(64), ids.view(-1, prompts, length).split(64), mask.view(-1, prompts, length).split(64),
-                strict=True,
-            )
-        ]  # fmt: skip
-        return torch.cat(parts)
+        columns = (images, *(values.view(-1, len(told[0]), length) for values in (ids, mask)))
+        parts = zip(*(values.split(64) for values in columns), strict=True)
+        return torch.cat([rate(model, *part)[0] for part in parts])
 
     data = judged(seed, 0, count, damaged_share=0.6, distorted_share=0.05)
     told = captions_for(data.scenes, rng)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from lab.world import vocabulary
-from lab.world.captions import ANY, Caption, Thing, describe, spell
-from lab.world.scene import BIG, SMALL, Scenes
+from lab.world.captions import ANY, Caption, Thing, describe, look_of, spell
+from lab.world.scene import Scenes
 
 _CHOICES = {"noun": len(vocabulary.NOUNS), "colour": len(vocabulary.COLOURS), "texture": len(vocabulary.TEXTURES)}
 _OFTEN = {"noun": 1.0, "colour": 1.0, "texture": 2.0}
@@ -52,17 +52,11 @@ def truth(scenes: Scenes, index: int, thing: Thing) -> float:
     best = 0.0
     for slot in range(scenes.present.shape[1]):
         if scenes.present[index, slot]:
-            met = sum(_WEIGHT[name] for name, value in asked.items() if _has(scenes, index, slot, name) == value)
+            look = look_of(scenes, index, slot)
+            met = sum(_WEIGHT[name] for name, value in asked.items() if getattr(look, name) == value)
             # Squared: a thing with one wrong word is not nearly the thing that was asked for.
             best = max(best, (met / sum(_WEIGHT[name] for name in asked)) ** 2)
     return best
-
-
-def _has(scenes: Scenes, index: int, slot: int, name: str) -> int:
-    if name == "size":
-        radius = float(scenes.radius[index, slot])
-        return 0 if radius < SMALL else 1 if radius > BIG else ANY
-    return int(getattr(scenes, name)[index, slot])
 
 
 def falsify(caption: Caption, rng: random.Random) -> Caption:

@@ -8,12 +8,11 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from grefine.errors import ConfigError, nearest
 from grefine.io.atomic import write_atomic
 from grefine.models.lar_iqa import LARIQA
 from grefine.models.mdiqa import MDIQA
 from grefine.models.moe_agiqa import MoEAGIQA
-from grefine.training.loop import Budget, Record
+from grefine.training.loop import Budget
 from lab.fit import Recipe
 from lab.judges import lar_iqa, mdiqa, moe_agiqa
 from lab.judges.lar_iqa import LARIQASettings, train_lar_iqa
@@ -21,25 +20,10 @@ from lab.judges.mdiqa import MDIQASettings, train_mdiqa
 from lab.judges.moe_agiqa import MoEAGIQASettings, train_moe_agiqa
 from lab.world.vocabulary import HELD_OUT_DEFECT
 
-RECIPES: dict[str, Recipe] = {
-    "mdiqa": Recipe(MDIQASettings, train_mdiqa, ("channels", "stem_width", "width", "heads", "hidden", "gate_width")),
-    "lar_iqa": Recipe(
-        LARIQASettings,
-        train_lar_iqa,
-        ("encoder", "output_stride", "features", "expanded", "reduced", "whole_size", "crop_size"),
-    ),
-    "moe_agiqa": Recipe(
-        MoEAGIQASettings,
-        train_moe_agiqa,
-        ("patch", "width", "heads", "blocks", "vision_depth", "text_depth", "text_length", "stem"),
-    ),
-}
-
-
-KINDS: dict[str, tuple[Any, Callable[..., dict[str, Any]]]] = {
-    "mdiqa": (MDIQA, mdiqa.measure),
-    "lar_iqa": (LARIQA, lar_iqa.measure),
-    "moe_agiqa": (MoEAGIQA, moe_agiqa.measure),
+RECIPES: dict[str, tuple[Recipe, Any, Callable[..., dict[str, float]]]] = {
+    "mdiqa": (Recipe(MDIQASettings, train_mdiqa), MDIQA, mdiqa.measure),
+    "lar_iqa": (Recipe(LARIQASettings, train_lar_iqa), LARIQA, lar_iqa.measure),
+    "moe_agiqa": (Recipe(MoEAGIQASettings, train_moe_agiqa), MoEAGIQA, moe_agiqa.measure),
 }
 _TAUGHT = Path(__file__).parent / "taught.md"
 """What each judge was taught, under its name."""
@@ -53,39 +37,29 @@ def train_judge(
     steps: int | None = None,
     seed: int | None = None,
     cpu: bool = False,
-    config: Any = None,
-) -> dict[str, Any]:
-    """Train, or go on training, the judge `out`/`name` and return what it is worth on scenes that nothing else saw.
+    config: str | Path | None = None,
+) -> dict[str, float]:
+    """Train, or go on training, the judge `out`/`name`; measure it on scenes that nothing else saw, and write a card.
 
-    `config` is a YAML file, its name in lab/configs/tiny, or settings as they are; without it the judge's own file.
-
-    Beside the component folder lie `training/NAME.json` (settings, curves) and inside it `metrics.json` and the card.
+    `config` is a YAML file or its name in lab/configs/tiny; without it the judge's own.
     """
     name = name.replace("-", "_")
-    if name not in RECIPES:
-        raise ConfigError(f"No judge '{name}': {', '.join(RECIPES)}{nearest(name, RECIPES)}")
-    recipe, folder = RECIPES[name], out / name
-    kind, measure = KINDS[name]
-    settings = config if isinstance(config, recipe.settings) else recipe.open(config or name, seed)
-    Record.load(out / "training", name).check(vars(settings), folder, only=recipe.shape)
-    recipe.run(out, settings, Budget(minutes=minutes, steps=steps), Accelerator(cpu=cpu))
-    found: dict[str, Any] = measure(kind.from_pretrained(folder, torch_dtype=torch.float32))
+    (recipe, kind, measure), folder = RECIPES[name], out / name
+    recipe.run(out, recipe.open(config or name, seed), Budget(minutes=minutes, steps=steps), Accelerator(cpu=cpu))
+    found = measure(kind.from_pretrained(folder, torch_dtype=torch.float32))
     write_atomic(folder / "metrics.json", json.dumps(found, indent=1).encode())
     write_atomic(folder / "README.md", model_card(name, folder, out / "training" / f"{name}.json", found).encode())
     return found
 
 
-def model_card(name: str, folder: Path, record: Path, measured: dict[str, Any]) -> str:
+def model_card(name: str, folder: Path, record: Path, measured: dict[str, float]) -> str:
     """Return the card of a trained judge as Markdown: what it is, what made it, its worth and where it ends."""
     trained = json.loads(record.read_text(encoding="utf-8"))
     settings = trained["runs"][-1]["settings"]
     size = sum(file.stat().st_size for file in folder.glob("*.safetensors")) / 1e6
-    numbers = {key: value for key, value in measured.items() if isinstance(value, (int, float))}
-    rows = "\n".join(f"| {key} | {value:.3f} |" for key, value in numbers.items())
+    rows = "\n".join(f"| {key} | {value:.3f} |" for key, value in measured.items())
     taught = _TAUGHT.read_text(encoding="utf-8").split(f"## {name}\n")[1].split("\n## ")[0].strip()
     spelled = ", ".join(f"{key} {value}" for key, value in settings.items())
-    kept = trained["runs"][-1].get("kept_from_before", [])
-    back = f" Of what the last run changed, {' and '.join(kept)} were put back as they had been." if kept else ""
     return f"""# Tiny {name}
 
 {taught}
@@ -94,7 +68,7 @@ Never trained on: the defect "{HELD_OUT_DEFECT}", the held-out pairs of noun and
 It knows the toy world alone: on any other picture its values mean nothing.
 
 Made by `python -m lab train {name.replace("_", "-")}`; {trained["samples"]:,} pictures,
-{trained["cpu_seconds"] / 60:.1f} CPU-minutes in {len(trained["runs"])} run(s). Settings: {spelled}.{back}
+{trained["cpu_seconds"] / 60:.1f} CPU-minutes in {len(trained["runs"])} run(s). Settings: {spelled}.
 Weights: {size:.2f} MB, float16, Apache-2.0.
 
 | on unseen test scenes | |

@@ -1,5 +1,7 @@
 """Toy pictures with their true quality: whole, damaged in a place, or distorted as a whole."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import torch
@@ -7,13 +9,79 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from grefine.models.mdiqa import DIMENSIONS
-from lab.judges.distortions import distort
-from lab.tiny.stream import generator
-from lab.world.defects import Damaged, damage
-from lab.world.files import as_files
+from lab.world.defects import Damaged, damage, gaussian_blur, tints
+from lab.world.pictures import as_files
 from lab.world.render import Rendered, render
 from lab.world.scene import Scenes, sample
+from lab.world.stream import generator
 from lab.world.vocabulary import DEFECT_KINDS, TRAINING_DEFECTS
+
+
+def distort(images: Tensor, dimension: str, strength: Tensor, generator: torch.Generator) -> Tensor:
+    """Return `(B, 3, S, S)` images in 0..1 that are bad in one dimension; at strength 0 as they were."""
+    strength = strength[:, None, None, None]
+    return torch.where(strength > 0, _DISTORTIONS[dimension](images, strength, generator).clamp(0, 1), images)
+
+
+def _signs(images: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.where(torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5, -1.0, 1.0).to(images.device)
+
+
+def _luma(images: Tensor) -> Tensor:
+    return (images * torch.tensor([0.299, 0.587, 0.114], device=images.device)[:, None, None]).sum(1, keepdim=True)
+
+
+def _brightness(images: Tensor, s: Tensor, generator: torch.Generator) -> Tensor:
+    """Expose wrongly: too little light, or so much that highlights are lost."""
+    dark = _signs(images, generator) < 0
+    return torch.where(dark, images * (1 - 0.72 * s), images * (1 + 0.9 * s) + 0.08 * s)
+
+
+def _sharpness(images: Tensor, s: Tensor, generator: torch.Generator) -> Tensor:
+    """Blur: out of focus, or, in half of the pictures, softly, with the sharp picture shining through."""
+    soft = _signs(images, generator) < 0
+    focus = torch.where(soft, torch.ones_like(s), s)
+    blurred = gaussian_blur(images, 0.25 + 2.0 * focus[:, 0, 0] * images.shape[-1] / 64, 6, "reflect")
+    return torch.where(soft, images + (blurred - images) * s, blurred)
+
+
+def _composition(images: Tensor, s: Tensor, generator: torch.Generator) -> Tensor:
+    """Tilt the horizon, up to 35 degrees."""
+    angle = (s * _signs(images, generator))[:, 0, 0, 0] * math.radians(35)
+    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
+    turn = torch.stack([torch.stack([cos, -sin, zero], -1), torch.stack([sin, cos, zero], -1)], 1)
+    grid = F.affine_grid(turn, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+
+
+def _content(images: Tensor, s: Tensor, generator: torch.Generator) -> Tensor:
+    """Lose parts of the picture: flat grey squares, up to a third of all cells."""
+    lost = torch.rand(len(images), 1, 8, 8, generator=generator).to(images.device) < 0.35 * s
+    lost = F.interpolate(lost.float(), images.shape[-2:])
+    return images + (0.5 - images) * lost
+
+
+def _light(images: Tensor, s: Tensor, generator: torch.Generator) -> Tensor:
+    """Light one side only."""
+    size = images.shape[-1]
+    axis = torch.linspace(-1, 1, size, device=images.device)
+    angle = torch.rand(len(images), 1, 1, 1, generator=generator).to(images.device) * 2 * math.pi
+    ramp = axis[None, None, None, :] * angle.cos() + axis[None, None, :, None] * angle.sin()
+    return images * (1 - 0.85 * s * (0.5 + 0.5 * ramp / 1.2).clamp(0, 1)) * (1 + 0.25 * s)
+
+
+_DISTORTIONS: dict[str, Callable[[Tensor, Tensor, torch.Generator], Tensor]] = {
+    "brightness": _brightness,
+    "colorfulness": lambda images, s, _: images + (_luma(images) - images) * s,
+    "contrast": lambda images, s, _: images + (_luma(images).mean((2, 3), keepdim=True) - images) * 0.8 * s,
+    "noisiness": lambda images, s, g: images + 0.20 * s * torch.randn(images.shape, generator=g).to(images.device),
+    "sharpness": _sharpness,
+    "color": lambda images, s, generator: images + 0.28 * s * tints(images, generator),
+    "composition": _composition,
+    "content": _content,
+    "light": _light,
+}
+
 
 # The judges see other scenes than the parts of the pipeline do, whose streams start at 0, 1,000,003 and 2,000,003.
 JUDGE_TRAIN, JUDGE_VALIDATE, JUDGE_TEST = 5_000_011, 6_000_011, 7_000_003
@@ -68,7 +136,6 @@ def judged(
     seed: int,
     number: int,
     count: int,
-    size: int = 64,
     damaged_share: float = 0.5,
     distorted_share: float = 0.18,
     kinds: tuple[str, ...] = TRAINING_DEFECTS,
@@ -80,17 +147,13 @@ def judged(
 ) -> Judged:
     """Render batch `number`: a share with a local defect, and every dimension distorted in a share of its own.
 
-    Args:
-        single_share: share of pictures that are distorted in exactly one dimension instead, and not damaged locally.
-        local_exponent: how a local defect's severity becomes a loss in its dimension: 1 counts it by its share of the
-            picture, as a mean over places would; less makes little damage count for more.
-        versions: how many pictures show the same scene, each spoilt in its own way: what they share can then not be
-            what tells their qualities apart. `count` must be a multiple of it.
-        files: share of pictures that went through a file at last, which costs them no quality.
+    A `single_share` is distorted in one dimension instead. `versions` pictures show each scene, so that what it shows
+    cannot tell their qualities apart. With a `local_exponent` below 1 little local damage counts for more. A share
+    goes through `files` at last, which costs no quality.
     """
     source = generator(seed, number)
     scenes = sample(count // versions, source)
-    clean = render(scenes, size, device)
+    clean = render(scenes, 64, device)
     if versions > 1:
         again = torch.arange(len(scenes)).repeat(versions)
         scenes = scenes[again]

@@ -6,11 +6,7 @@ from lab.parser.prompt_nouns import Node, NounGrammar
 
 
 class ClauseGrammar(NounGrammar):
-    """Draws subjects with what hangs on them.
-
-    What hangs on what is decided by meaning where words tell it ("hair blowing", "woman wearing"), so that the parser
-    can learn it from words.
-    """
+    """Draws subjects with what hangs on them, by meaning where words tell it ("hair blowing", "woman wearing")."""
 
     def subject(self, bare: float = 0.25) -> tuple[Node, bool]:
         """Return who or what a prompt is of, and whether it can act."""

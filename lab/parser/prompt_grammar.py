@@ -1,8 +1,4 @@
-"""Made-up prompts with their trees: what a treebank of news, mail and reviews does not show.
-
-A small grammar over `prompt_lexicon.txt`: a subject, a medium of a subject, a sentence or a bare tag, then further
-tags.
-"""
+"""Made-up prompts with their trees, over `prompt_lexicon.txt`: a subject, a medium, a sentence or a tag, then tags."""
 
 from lab.parser.prompt_clauses import ClauseGrammar
 from lab.parser.prompt_nouns import PLURALS, Node

@@ -49,13 +49,7 @@ class Node:
 
         walk(self, None)
         place = {id(node): i for i, node in enumerate(words)}
-        return Sentence(
-            [n.word for n in words],
-            [n.tag for n in words],
-            [-1 if heads[id(n)] is None else place[id(heads[id(n)])] for n in words],
-            [n.label for n in words],
-            [False] * len(words),
-        )
+        return Sentence.of((n.word, n.tag, place.get(id(heads[id(n)]), -1), n.label, False) for n in words)
 
 
 def read_lexicon() -> dict[str, list[list[tuple[str, str]]]]:

@@ -1,18 +1,28 @@
 """The recipe of the embedded parser: treebank and made-up prompts in, one small file out."""
 
+import io
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from grefine.text.embedded import ParserWeights
-from lab.parser.arc_training import LabellerTrainer, ParserTrainer
-from lab.parser.augment import joined_hyphens, noun_phrases, phrase_lists, prompt_like, rare_nouns
+from grefine.io.atomic import write_atomic
+from grefine.text.embedded import ParserWeights, features_signature
 from lab.parser.prompt_grammar import PromptGrammar
-from lab.parser.tagger_training import TaggerTrainer, build_lexicon
-from lab.parser.treebank import Sentence, read_treebank, treebank_file
-from lab.parser.weights_writer import write_weights
+from lab.parser.trainers import LabellerTrainer, ParserTrainer, TaggerTrainer, build_lexicon
+from lab.parser.treebank import (
+    Sentence,
+    joined_hyphens,
+    noun_phrases,
+    phrase_lists,
+    prompt_like,
+    rare_nouns,
+    read_treebank,
+    treebank_file,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +106,7 @@ def train_parser(
 def training_data(
     bank: Sequence[Sentence], recipe: ParserRecipe, random: np.random.RandomState
 ) -> tuple[list[Sentence], list[int]]:
-    """Return treebank sentences and made-up prompts, and the jackknife fold of each.
-
-    The treebank is cut into stretches, so that a document is not tagged by a tagger that knows its other half.
-    """
+    """Return treebank sentences and made-up prompts, and the jackknife fold of each; a fold keeps documents whole."""
     whole = [joined_hyphens(s) for s in bank]
     grammar = PromptGrammar(random, rare_nouns(whole))
     made = [grammar.prompt() for _ in range(recipe.prompts)]
@@ -137,3 +144,17 @@ def quantise(weights: np.ndarray, floor: float, top: int, kind: type) -> np.ndar
         return np.zeros(weights.shape, dtype=kind)
     scale = top / np.percentile(sizes[kept], 99.998)
     return np.clip(np.rint(np.where(kept, weights, 0) * scale), -top, top).astype(kind)
+
+
+def write_weights(path: Path, weights: ParserWeights) -> int:
+    """Write the file and return its size in bytes; equal weights give equal bytes."""
+    told: dict[str, Any] = asdict(weights) | {"features": features_signature()}
+    told["shapes"] = {name: table.shape for name, table in told.pop("tables").items()}
+    arrays = {"told": np.frombuffer(json.dumps(told).encode(), np.uint8)}
+    for name, table in weights.tables.items():
+        arrays |= {f"{name} places": np.packbits(table != 0), f"{name} values": table[table != 0]}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, buffer.getvalue())
+    return len(buffer.getvalue())

@@ -1,8 +1,6 @@
-"""The CLIP of both maps: contrastive, with dense truth on the value-value path.
+"""The CLIP of both maps: contrastive, with the toy world's truth about every phrase and defect on the dense path.
 
-The toy world knows where every phrase and every defect is, so the maps are supervised with it. Phrases answer against
-the empty text (Eq. 5), quality against learned good and bad prompts (Eq. 3): nothing else is trained that the maps
-do not use.
+Phrases answer against the empty text (Eq. 5), quality against learned good and bad prompts (Eq. 3).
 """
 
 import math
@@ -12,25 +10,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor
 
+from grefine.indicators.evidence import separation_of
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import PQPrompts
 from grefine.training.loop import Budget, Record, curves
-from lab.fit import begun, fit, save_half
-from lab.tiny.clip_measures import measure
-from lab.tiny.samples import clip_samples
-from lab.tiny.stream import TRAIN, VALIDATE, batch, generator
-from lab.world.captions import Caption, Thing, coverage, describe, matches, near_misses
-from lab.world.files import as_files
-from lab.world.queries import draw_queries
+from grefine.training.maps.train import average_precision
+from lab.fit import begun, fit, geometry, save_half
+from lab.world.captions import Caption, Thing, coverage, describe, draw_queries, matches, near_misses
+from lab.world.pictures import as_files, save_grid
 from lab.world.render import render
 from lab.world.scene import MISALIGNMENTS, Scenes, misalign
-from lab.world.tokenizer import CONTEXT, build_tokenizer
-from lab.world.vocabulary import DEFECT_KINDS
+from lab.world.stream import TRAIN, VALIDATE, batch, generator
+from lab.world.vocabulary import CONTEXT, DEFECT_KINDS, build_tokenizer
 
 # Which factor of T_p each defect lowers beside "overall": technical, rational or natural.
 FACTOR_OF = {"blur": 1, "noise": 1, "jpeg": 1, "banding": 1, "smear": 1, "warp": 2, "cast": 3}
@@ -42,14 +39,6 @@ TO_FIND = ("blur", "blur", "noise", "jpeg", "jpeg", "warp", "warp", "warp", "cas
 class ClipSettings:
     """What makes the shipped CLIP and its quality prompts (lab/configs/tiny/clip.yaml)."""
 
-    width: int = 128
-    layers: int = 4
-    heads: int = 4
-    surgery_layers: int = 2
-    patch: int = 8
-    text_width: int = 128
-    text_layers: int = 3
-    embed_dim: int = 128
     n_ctx: int = 8
     batch: int = 32
     """Scenes per step; each is seen clean, damaged and misaligned."""
@@ -67,25 +56,10 @@ class ClipSettings:
     seed: int = 2
 
 
-def build(settings: ClipSettings) -> ClipSurgery:
+def build(tokenizer: Any) -> ClipSurgery:
     """Make an untrained CLIP for 64-pixel images and the toy world's words."""
-    tokenizer = build_tokenizer()
-    return ClipSurgery(
-        embed_dim=settings.embed_dim,
-        image_size=64,
-        patch_size=settings.patch,
-        vision_width=settings.width,
-        vision_layers=settings.layers,
-        vision_heads=settings.heads,
-        text_width=settings.text_width,
-        text_layers=settings.text_layers,
-        text_heads=4,
-        context_length=CONTEXT,
-        vocab_size=len(tokenizer),
-        stem="conv",
-        surgery_layers=settings.surgery_layers,
-        eos_token_id=tokenizer.eos_token_id,
-    )
+    words = {"vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id, "context_length": CONTEXT}
+    return ClipSurgery(**words, **geometry("clip"))
 
 
 @dataclass(frozen=True)
@@ -173,13 +147,9 @@ def losses(
 
 
 def phrase_losses(logits: Tensor, truth: Tensor, nearly: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the cell-wise loss of all phrases on all images, and the loss of their peaks.
+    """Return the cell-wise loss of all phrases on all images (B, N, Q), and the loss of their peaks.
 
-    Args:
-        logits: (B, N, Q).
-        truth: (B, K + 2, Q) bool, which things of the scene a phrase means.
-        nearly: (B, K + 2, Q) bool, which things it would mean but for one attribute.
-        cells: (B, K + 2, g, g) coverage.
+    `truth` and `nearly` (B, K + 2, Q) say which things a phrase means and would mean but for one attribute.
     """
 
     def covered(which: Tensor) -> Tensor:
@@ -204,12 +174,7 @@ def contrastive_loss(table: Tensor) -> Tensor:
 
 
 def prompt_loss(paired: Tensor, changed: Tensor) -> Tensor:
-    """Teach Eq. 8's a_0: a caption fits its clean and its damaged image, not the misaligned one nor another's.
-
-    Args:
-        paired: (3B, B) logits of all images against the clean captions less the empty text.
-        changed: (B,) bool.
-    """
+    """Teach Eq. 8's a_0 (3B, B): a caption fits its clean and its damaged image, not the misaligned nor another's."""
     count = paired.shape[1]
     own = [paired[i * count : (i + 1) * count].diagonal() for i in range(3)]
     other = paired[:count].roll(1, 1).diagonal()
@@ -237,7 +202,7 @@ def train_clip(out: Path, settings: ClipSettings, budget: Budget, accelerator: A
     """Train, or go on training, `out`/clip and `out`/pq_prompts."""
     torch.manual_seed(settings.seed)
     tokenizer = build_tokenizer()
-    clip = begun(ClipSurgery, out / "clip", lambda: build(settings))
+    clip = begun(ClipSurgery, out / "clip", lambda: build(tokenizer))
     prompts = begun(PQPrompts, out / "pq_prompts", lambda: PQPrompts.from_clip(clip, tokenizer, settings.n_ctx))
     clip.to(accelerator.device, torch.float32).train()
     prompts.to(accelerator.device, torch.float32).train()
@@ -260,3 +225,70 @@ def train_clip(out: Path, settings: ClipSettings, budget: Budget, accelerator: A
     curves(record, out / "training" / "clip.png")
     clip_samples(clip, prompts, tokenizer, out / "training" / "clip_samples.png")
     return metrics
+
+
+@torch.no_grad()
+def measure(
+    clip: ClipSurgery, prompts: PQPrompts, tokenizer: Any, seed: int, device: torch.device, count: int = 96
+) -> dict[str, float]:
+    """Measure phrase maps, misalignment by peaks, and quality maps on `count` scenes of stream `seed`."""
+    clip.eval()
+    data = batch(seed, 11, count, device=device)
+    rng, source = random.Random(seed), generator(seed, 12)
+    captions = [describe(data.scenes, i, rng) for i in range(count)]
+    found: dict[str, float] = {}
+    clean = _tokens(clip, data.clean.images)
+    first = [caption.objects[0].text for caption in captions]
+    maps = _maps(clip, tokenizer, clean, first)
+    truth = data.clean.objects[:, 0]
+    found["phrase_ap"] = average_precision(_pixels(maps, clip).flatten(), truth.cpu().numpy().flatten())
+    best = _pixels(maps, clip).reshape(count, -1).argmax(1)
+    found["pointing"] = float(truth.flatten(1).cpu().numpy()[np.arange(count), best].mean())
+    for kind in ("colour", "missing", "object", "texture"):
+        wrong, index, possible = misalign(data.scenes, kind, source)
+        things = [caption.thing(int(slot)) for caption, slot in zip(captions, index, strict=True)]
+        use = possible & torch.tensor([kind != "texture" or t.texture >= 0 for t in things])
+        tokens = _tokens(clip, render(wrong, 64, device).images)
+        texts = [t.text for t in things]
+        good, bad = (_maps(clip, tokenizer, t, texts).amax(1).cpu()[use].numpy() for t in (clean, tokens))
+        found[f"auc_{kind}"] = separation_of(good, bad)
+    T = prompts(clip)[0]
+    damaged = _tokens(clip, data.damaged.images)
+    quality = [(t @ (T[0] - T[1])) for t in (clean, damaged)]
+    found["quality_ap"] = average_precision(
+        -_pixels(quality[1][:, 1:], clip).flatten(), data.damaged.masks.cpu().numpy().flatten()
+    )
+    found["quality_auc"] = separation_of(quality[0][:, 0].cpu().numpy(), quality[1][:, 0].cpu().numpy())
+    clip.train()
+    return found
+
+
+@torch.no_grad()
+def clip_samples(clip: ClipSurgery, prompts: PQPrompts, tokenizer: Any, path: Path) -> None:
+    """Draw scenes, the map of each one's first phrase, the damaged scenes, and their quality maps."""
+    data, rng = batch(VALIDATE, 1, 12, device=clip.device), random.Random(VALIDATE)
+    texts = [describe(data.scenes, i, rng).objects[0].text for i in range(12)]
+    clean, damaged = (_tokens(clip, images) for images in (data.clean.images, data.damaged.images))
+    good, bad = prompts(clip)[0]
+    found = _maps(clip, tokenizer, clean, texts), damaged[:, 1:] @ (good - bad)
+    maps = (torch.from_numpy(_pixels(torch.sigmoid(cells), clip))[:, None].expand(-1, 3, -1, -1) for cells in found)
+    phrase, quality = maps
+    save_grid([data.clean.images.cpu(), phrase, data.damaged.images.cpu(), quality], path)
+
+
+def _tokens(clip: ClipSurgery, images: Tensor) -> Tensor:
+    parts = [clip.encode_image(clip.preprocess(part)) for part in images.split(32)]
+    return F.normalize(torch.cat(parts), dim=-1)
+
+
+def _maps(clip: ClipSurgery, tokenizer: Any, tokens: Tensor, texts: list[str]) -> Tensor:
+    """(B, N) logits of each image's own text."""
+    ids = torch.tensor(tokenizer([*texts, ""], padding=True)["input_ids"], device=tokens.device)
+    encoded = F.normalize(clip.encode_text(ids), dim=-1)
+    return clip.logit_scale.exp() * torch.einsum("bnd,bd->bn", tokens[:, 1:], encoded[:-1] - encoded[-1])
+
+
+def _pixels(cells: Tensor, clip: ClipSurgery) -> np.ndarray:
+    rows, columns = clip.grid
+    grid = cells.view(-1, 1, rows, columns)
+    return F.interpolate(grid, clip.side, mode="bicubic", align_corners=False)[:, 0].cpu().numpy()

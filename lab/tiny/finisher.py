@@ -21,10 +21,10 @@ from grefine.models.finisher import Finisher
 from grefine.refine.denoise import choose_timesteps
 from grefine.training.loop import Budget, Record
 from lab.fit import begun, fit, save_half
-from lab.tiny.stream import TRAIN, VALIDATE
 from lab.tiny.tasks import Task, draw_task
 from lab.tiny.unet import UnetSettings, encode, load, predict, scheduler
-from lab.world.tokenizer import build_tokenizer
+from lab.world.stream import TRAIN, VALIDATE
+from lab.world.vocabulary import build_tokenizer
 
 STRENGTHS = {"restore": 0.2, "polish": 0.1}
 """How strongly the refiner paints what it mends in stage 1 and in stage 2, in two steps."""
@@ -34,9 +34,6 @@ STRENGTHS = {"restore": 0.2, "polish": 0.1}
 class FinisherSettings:
     """What makes the shipped finisher (lab/configs/tiny/finisher.yaml)."""
 
-    width: int = 48
-    coarse: int = 72
-    blocks: int = 2
     batch: int = 32
     window: int = 32
     """Side of the windows that are cut round the masks."""
@@ -71,13 +68,14 @@ class Painted:
 
     def windows(self, rows: Tensor, side: int, rng: random.Random) -> "Painted":
         """Cut a window of whole 8x8 cells round each row's mask, all mirrored or none."""
-        place = self.mask[rows, 0].float()
-        size, axis = place.shape[-1], torch.arange(float(place.shape[-1]))
-        weight = place / place.sum((1, 2), keepdim=True).clamp(min=1)
+        shown = self.mask[rows, 0].float()
+        size, axis = shown.shape[-1], torch.arange(float(shown.shape[-1]))
+        weight = shown / shown.sum((1, 2), keepdim=True).clamp(min=1)
         corners = []
         for along in (weight.sum(1), weight.sum(2)):
             middle = (along * axis.to(along)).sum(1).tolist()
-            corners.append([_snapped(m - side / 2 + rng.uniform(-8, 8), size - side) for m in middle])
+            places = [round((m - side / 2 + rng.uniform(-8, 8)) / 8) for m in middle]
+            corners.append([8 * min(max(place, 0), (size - side) // 8) for place in places])
         mirrored = rng.random() < 0.5
 
         def cut(values: Tensor) -> Tensor:
@@ -86,10 +84,6 @@ class Painted:
             return (found.flip(-1) if mirrored else found).float()
 
         return Painted(*(cut(values) for values in vars(self).values()))
-
-
-def _snapped(corner: float, most: int) -> int:
-    return min(max(round(corner / 8), 0), most // 8) * 8
 
 
 class Studio:
@@ -101,9 +95,7 @@ class Studio:
                 raise ConfigError(f"The finisher learns on what '{folder}' paints: train the part '{name}' first.")
         self.settings, self.tokenizer = UnetSettings(), build_tokenizer()
         self.vae = AutoencoderKL.from_pretrained(folder / "vae").to(device, torch.float32).eval()
-        self.net = load(folder, self.settings, len(self.tokenizer), int(self.tokenizer.eos_token_id))
-        for part in self.net.parts.values():
-            part.to(device, torch.float32).eval()
+        self.net = load(folder, self.tokenizer, device)
 
     @torch.no_grad()
     def __call__(self, task: Task, strength: float, noise_seed: int) -> Painted:
@@ -171,8 +163,7 @@ def train_finisher(
 ) -> dict[str, float]:
     """Train, or go on training, `out`/finisher on what the other parts in `out` paint."""
     torch.manual_seed(settings.seed)
-    shape = {name: getattr(settings, name) for name in ("width", "coarse", "blocks")}
-    net = begun(Finisher, out / "finisher", lambda: Finisher(**shape)).to(accelerator.device).train()
+    net = begun(Finisher, out / "finisher", Finisher).to(accelerator.device).train()
     studio, rng = Studio(out, accelerator.device), random.Random(settings.seed)
     record = Record.load(out / "training", "finisher")
     average = [p.detach().clone() for p in net.parameters()]
@@ -204,8 +195,8 @@ def train_finisher(
         torch._foreach_lerp_(average, list(net.parameters()), 1 - min(settings.ema, (1 + steps) / (10 + steps)))
 
     def averaged() -> Finisher:
-        copy = Finisher(**shape).to(accelerator.device).eval()
-        copy.load_state_dict(dict(zip(dict(net.named_parameters()), average, strict=True)))
+        copy = Finisher().to(accelerator.device).eval()
+        torch._foreach_copy_([p.detach() for p in copy.parameters()], average)
         return copy
 
     @torch.no_grad()
@@ -214,14 +205,5 @@ def train_finisher(
         before, after = (float(loss_of(x, checked, untrained, settings)) for x in (checked.painted, made))
         return {"val_painted": before, "val_finished": after}
 
-    return fit(
-        record,
-        step,
-        [net],
-        settings,
-        budget,
-        accelerator,
-        evaluate=evaluate,
-        save=lambda: save_half(out, finisher=averaged()),
-        after_step=follow,
-    )
+    look = {"evaluate": evaluate, "save": lambda: save_half(out, finisher=averaged()), "after_step": follow}
+    return fit(record, step, [net], settings, budget, accelerator, **look)

@@ -8,14 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lab.tiny.stream import generator
-from lab.tiny.unknown_damage import with_unknown_damage
-from lab.world.captions import Caption, Thing, describe
-from lab.world.defects import damage
-from lab.world.files import as_files
-from lab.world.queries import led
+from lab.world.captions import describe, led
+from lab.world.defects import damage, with_unknown_damage
+from lab.world.pictures import as_files
 from lab.world.render import render
 from lab.world.scene import Misalignment, Scenes, misalign, sample
+from lab.world.stream import generator
 
 CELL = 4
 """Pixels per latent cell: every mask is snapped to whole cells, so that nothing hidden leaks through."""
@@ -88,7 +86,7 @@ def _joined(parts: list[Task]) -> Task:
 def _fill(scenes: Scenes, source: torch.Generator, rng: random.Random, device: torch.device | str) -> Task:
     """Hide a place (an object's, or any) and ask for what was there; the start knows nothing of it."""
     clean = render(scenes, 64, device)
-    slot = _any_slot(scenes, source)
+    slot = torch.multinomial(scenes.present.float(), 1, generator=source)[:, 0]
     target = clean.objects[torch.arange(len(scenes)), slot]
     blobs = _blob(len(scenes), source).to(device)
     style = torch.rand(len(scenes), generator=source).to(device)[:, None, None]
@@ -98,11 +96,9 @@ def _fill(scenes: Scenes, source: torch.Generator, rng: random.Random, device: t
     empty = torch.full_like(clean.images, 0.5)
     source_image = torch.where(mask[:, None], empty, clean.images)
     hidden = (mask & target).sum((1, 2)) > 0.5 * target.sum((1, 2))
-    prompts = [
-        _prompt(describe(scenes, i, rng), scenes, i, int(slot[i]) if hidden[i] else None, rng)
-        for i in range(len(scenes))
-    ]
-    return _task(clean.images, source_image, mask, clean.objects.any(1), _full(len(scenes), source), prompts, rng)
+    prompts = [_prompt(scenes, i, int(slot[i]) if hidden[i] else None, rng) for i in range(len(scenes))]
+    strength = 0.85 + 0.15 * torch.rand(len(scenes), generator=source)
+    return _task(clean.images, source_image, mask, clean.objects.any(1), strength, prompts, rng)
 
 
 def _edit(scenes: Scenes, source: torch.Generator, rng: random.Random, device: torch.device | str) -> Task:
@@ -128,7 +124,7 @@ def _edit(scenes: Scenes, source: torch.Generator, rng: random.Random, device: t
     others = (clean.objects & others.to(device)[:, :, None, None]).any(1)
     mask = torch.where(gone & (style < 0.75), _place_for(clean.objects[rows, slot], others, source), mask)
     mask = _snap(mask)
-    prompts = [_prompt(describe(scenes, i, rng), scenes, i, int(slot[i]), rng) for i in range(len(scenes))]
+    prompts = [_prompt(scenes, i, int(slot[i]), rng) for i in range(len(scenes))]
     strength = 0.6 + 0.4 * torch.rand(len(scenes), generator=source)
     # What lies outside the mask stays as it is, so it is the target there.
     target = torch.where(mask[:, None], clean.images, before.images)
@@ -149,10 +145,8 @@ def _restore(scenes: Scenes, source: torch.Generator, rng: random.Random, device
     strength = 0.1 + width * torch.rand(len(scenes), generator=source)
     cover = (clean.objects & mask[:, None]).flatten(2).sum(2).cpu() * scenes.present
     slot = cover.argmax(1)
-    prompts = []
-    for i in range(len(scenes)):
-        named = int(slot[i]) if cover[i, slot[i]] > 20 else None
-        prompts.append(_prompt(describe(scenes, i, rng), scenes, i, named, rng))
+    named = [int(k) if cover[i, k] > 20 else None for i, k in enumerate(slot)]
+    prompts = [_prompt(scenes, i, k, rng) for i, k in enumerate(named)]
     target = torch.where(mask[:, None], clean.images, damaged.images)
     shown = torch.rand(len(scenes), generator=source) < 0.92
     return _task(target, damaged.images, mask, clean.objects.any(1), strength, prompts, rng, shown)
@@ -169,7 +163,7 @@ def _polish(scenes: Scenes, source: torch.Generator, rng: random.Random, device:
     start = torch.where(pick > 0.8, damaged, start).clamp(0, 1)
     mask = torch.ones_like(clean.objects[:, 0])
     strength = 0.05 + 0.3 * torch.rand(len(scenes), generator=source)
-    prompts = [_prompt(describe(scenes, i, rng), scenes, i, None, rng) for i in range(len(scenes))]
+    prompts = [_prompt(scenes, i, None, rng) for i in range(len(scenes))]
     shown = torch.rand(len(scenes), generator=source) < 0.85
     return _task(clean.images, start, mask, clean.objects.any(1), strength, prompts, rng, shown)
 
@@ -200,25 +194,14 @@ def _sizes(rng: random.Random) -> list[int]:
     return [side, side, rng.randrange(0, side, 16), rng.randrange(0, side, 16), 64, 64]
 
 
-def _prompt(caption: Caption, scenes: Scenes, index: int, slot: int | None, rng: random.Random) -> str:
+def _prompt(scenes: Scenes, index: int, slot: int | None, rng: random.Random) -> str:
     """Write the prompt as the plan writes it: the phrase of the place first, then the caption; or the caption."""
-    present = [k for k in range(scenes.present.shape[1]) if scenes.present[index, k]]
+    caption, present = describe(scenes, index, rng), scenes.present[index].nonzero()[:, 0].tolist()
     if slot is not None and slot in present and rng.random() < 0.75:
-        thing = _exact(caption.objects[present.index(slot)], scenes, index, slot)
+        shown = {"noun": int(scenes.noun[index, slot]), "colour": int(scenes.colour[index, slot])}
+        thing = replace(caption.objects[present.index(slot)], **shown)
         return f"{led(thing, rng, 0.3).text} , {caption.text}"
     return caption.text
-
-
-def _exact(thing: Thing, scenes: Scenes, index: int, slot: int) -> Thing:
-    return replace(thing, noun=int(scenes.noun[index, slot]), colour=int(scenes.colour[index, slot]))
-
-
-def _full(count: int, source: torch.Generator) -> Tensor:
-    return 0.85 + 0.15 * torch.rand(count, generator=source)
-
-
-def _any_slot(scenes: Scenes, source: torch.Generator) -> Tensor:
-    return torch.multinomial(scenes.present.float(), 1, generator=source)[:, 0]
 
 
 def _grow(mask: Tensor, source: torch.Generator, least: int = 0) -> Tensor:

@@ -1,10 +1,7 @@
 """The inpainting UNet and its two text encoders, trained together on what the refiner will ask of them.
 
-Four tasks share one network: fill a masked place from its phrase; turn one object into another; restore a damaged
-place from what is left of it, at the strength of its damage; and restore a whole image mildly (stage 2).
-Restoration starts from *defective* latents: what the deterministic sampler would see when it is asked to repair.
-It mostly sees the damaged picture in its masked-image channels too, and edits mostly see what they are to change
-(`unet_traits` of the pipeline).
+Restoration starts from *defective* latents: what the deterministic sampler would see when it is asked to repair. It
+mostly sees the damaged picture in its masked-image channels too, as edits do what they are to change (`unet_traits`).
 """
 
 from collections import deque
@@ -16,26 +13,23 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionXLInpaintPipeline, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from grefine.errors import ConfigError
 from grefine.training.loop import Budget, Record, curves
-from lab.fit import fit, save_half
-from lab.tiny.samples import unet_samples
-from lab.tiny.stream import TRAIN, VALIDATE, signed
+from lab.fit import fit, geometry, save_half
 from lab.tiny.tasks import Task, draw_task
-from lab.world.tokenizer import CONTEXT, build_tokenizer
+from lab.world.pictures import save_grid
+from lab.world.stream import TRAIN, VALIDATE, signed
+from lab.world.vocabulary import CONTEXT, build_tokenizer
 
 
 @dataclass(frozen=True)
 class UnetSettings:
     """What makes the shipped UNet and text encoders (lab/configs/tiny/unet.yaml)."""
 
-    channels: tuple[int, int, int] = (48, 64, 96)
-    text_widths: tuple[int, int] = (64, 96)
-    text_layers: tuple[int, int] = (2, 3)
     batch: int = 64
     reuse: int = 3
     """How often an encoded batch is used, each time with other noise and another time step."""
@@ -65,18 +59,8 @@ MILD = 0.4
 
 
 def scheduler() -> DDIMScheduler:
-    """Make the schedule of the embedded pipeline: v-prediction that really ends in noise."""
-    return DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        prediction_type="v_prediction",
-        rescale_betas_zero_snr=True,
-        timestep_spacing="trailing",
-        clip_sample=False,
-        set_alpha_to_one=True,
-        steps_offset=0,
-    )
+    """Make the schedule of the embedded pipeline."""
+    return DDIMScheduler(**geometry("scheduler"))
 
 
 @dataclass
@@ -95,50 +79,13 @@ class Net:
         return [p for part in self.parts.values() for p in part.parameters()]
 
 
-def build(settings: UnetSettings, vocab: int, end: int) -> Net:
-    encoders = []
-    for width, layers in zip(settings.text_widths, settings.text_layers, strict=True):
-        encoders.append(
-            CLIPTextConfig(
-                vocab_size=vocab,
-                hidden_size=width,
-                intermediate_size=4 * width,
-                num_hidden_layers=layers,
-                num_attention_heads=4,
-                max_position_embeddings=CONTEXT,
-                projection_dim=64,
-                hidden_act="gelu",
-                eos_token_id=end,
-                bos_token_id=end - 1,
-                pad_token_id=end,
-            )
-        )
-    time_dim = 16
-    unet = UNet2DConditionModel(
-        sample_size=16,
-        in_channels=9,
-        out_channels=4,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        block_out_channels=settings.channels,
-        layers_per_block=1,
-        transformer_layers_per_block=1,
-        attention_head_dim=(2, 4, 4),
-        norm_num_groups=16,
-        cross_attention_dim=sum(settings.text_widths),
-        use_linear_projection=True,
-        addition_embed_type="text_time",
-        addition_time_embed_dim=time_dim,
-        projection_class_embeddings_input_dim=6 * time_dim + 64,
-    )
-    return Net(unet, CLIPTextModel(encoders[0]), CLIPTextModelWithProjection(encoders[1]))
-
-
-def encode_prompts(net: Net, ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what SDXL reads of a prompt: both encoders' last but one layer (B, L, 160), the pooled text (B, 64)."""
-    first = net.text_encoder(ids, output_hidden_states=True)
-    second = net.text_encoder_2(ids, output_hidden_states=True)
-    return torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1), second.text_embeds
+def build(tokenizer: Any) -> Net:
+    end = int(tokenizer.eos_token_id)
+    words = {"vocab_size": len(tokenizer), "max_position_embeddings": CONTEXT}
+    words |= {"eos_token_id": end, "bos_token_id": end - 1, "pad_token_id": end}
+    first, second = (CLIPTextConfig(**words, **geometry(name)) for name in ("text_encoder", "text_encoder_2"))
+    unet = UNet2DConditionModel(**geometry("unet"))
+    return Net(unet, CLIPTextModel(first), CLIPTextModelWithProjection(second))
 
 
 def noised(clean: Tensor, source: Tensor, noise: Tensor, a: Tensor, a0: Tensor) -> tuple[Tensor, Tensor]:
@@ -198,8 +145,11 @@ def encode(vae: AutoencoderKL, task: Task, s: UnetSettings) -> Encoded:
 def predict(net: Net, tokenizer: Any, data: Encoded, noisy: Tensor, t: Tensor, told: Tensor) -> Tensor:
     """Return the velocities (B, 4, 16, 16) that the UNet sees in noisy latents; `told` (B,) is 0 without a prompt."""
     ids = tokenizer(data.task.prompts, padding="max_length", truncation=True, max_length=CONTEXT)["input_ids"]
-    states, pooled = encode_prompts(net, torch.tensor(ids, device=t.device))
-    states, pooled = states * told[:, None, None], pooled * told[:, None]
+    encoders, ids = (net.text_encoder, net.text_encoder_2), torch.tensor(ids, device=t.device)
+    first, second = (encoder(ids, output_hidden_states=True) for encoder in encoders)
+    # SDXL reads both encoders' last but one layer (B, L, 160) and the pooled text (B, 64).
+    states = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1) * told[:, None, None]
+    pooled = second.text_embeds * told[:, None]
     inputs = torch.cat([noisy, data.mask, data.masked], 1)
     conditions = {"text_embeds": pooled, "time_ids": data.task.time_ids.to(t.device)}
     return net.unet(inputs, t, states, added_cond_kwargs=conditions).sample
@@ -235,9 +185,9 @@ def train_unet(
     device = accelerator.device
     coder = AutoencoderKL.from_pretrained(folder).to(device, torch.float32).eval().requires_grad_(False)
     tokenizer = build_tokenizer()
-    net = load(out, settings, len(tokenizer), int(tokenizer.eos_token_id))
+    net = load(out, tokenizer, device)
     for part in net.parts.values():
-        part.to(device, torch.float32).train()
+        part.train()
     average = [p.detach().clone() for p in net.parameters()]
     record = Record.load(out / "training", "unet")
     plan = scheduler()
@@ -276,11 +226,15 @@ def train_unet(
     return metrics
 
 
-def load(out: Path, settings: UnetSettings, vocab: int, end: int) -> Net:
+def load(out: Path, tokenizer: Any, device: torch.device) -> Net:
     """Take up what `out` holds, or begin anew."""
-    if not (out / "unet" / "config.json").is_file():
-        return build(settings, vocab, end)
-    return Net(**{name: kind.from_pretrained(out / name) for name, kind in KINDS.items()})
+    if (out / "unet" / "config.json").is_file():
+        net = Net(**{name: kind.from_pretrained(out / name) for name, kind in KINDS.items()})
+    else:
+        net = build(tokenizer)
+    for part in net.parts.values():
+        part.to(device, torch.float32).eval()
+    return net
 
 
 @contextmanager
@@ -306,3 +260,30 @@ def measure(
         found[f"val_{kind}"] = float(loss_of(net, tokenizer, data, alphas, source, settings))
     found["val_loss"] = sum(found.values()) / len(found)
     return found
+
+
+def unet_samples(net: Any, vae: AutoencoderKL, tokenizer: Any, plan: DDIMScheduler, path: Path) -> None:
+    """Draw, for edits and for restorations: what the sampler gets, the masked input, what it makes, the truth."""
+    pipe = StableDiffusionXLInpaintPipeline(
+        vae, net.text_encoder, net.text_encoder_2, tokenizer, tokenizer, net.unet, plan, add_watermarker=False
+    )
+    pipe.set_progress_bar_config(disable=True)
+    rows = []
+    for kind, strength in (("edit", 0.95), ("restore", 0.5)):
+        task = draw_task(VALIDATE, 77, 12, vae.device, (kind,))
+        mask = task.mask[:, None]
+        made = pipe(
+            prompt=task.prompts,
+            image=task.source,
+            mask_image=mask.float(),
+            strength=strength,
+            num_inference_steps=round(10 / strength),
+            guidance_scale=2.0,
+            height=64,
+            width=64,
+            output_type="pt",
+            generator=torch.Generator().manual_seed(0),
+        ).images
+        hidden = torch.where(mask, torch.tensor(0.5, device=vae.device), task.source)
+        rows += [task.source, hidden, torch.where(mask, made, task.source), task.clean]
+    save_grid(rows, path)

@@ -11,21 +11,18 @@ from torch import Tensor
 
 from grefine.errors import ConfigError
 from grefine.training.loop import Budget, Record, curves
-from lab.fit import begun, fit, save_half
-from lab.tiny.samples import save_grid
-from lab.tiny.stream import TRAIN, VALIDATE, batch, signed
+from lab.fit import begun, fit, geometry, save_half
 from lab.tiny.tasks import draw_task
 from lab.tiny.unet import UnetSettings, encode, load, predict, scheduler
-from lab.world.tokenizer import build_tokenizer
+from lab.world.pictures import save_grid
+from lab.world.stream import TRAIN, VALIDATE, batch, signed
+from lab.world.vocabulary import build_tokenizer
 
 
 @dataclass(frozen=True)
 class VaeSettings:
     """What makes the shipped autoencoder (lab/configs/tiny/vae.yaml, decoder.yaml)."""
 
-    channels: tuple[int, int, int] = (16, 32, 64)
-    layers: int = 1
-    latent_channels: int = 4
     batch: int = 24
     muon_lr: float = 0.02
     adam_lr: float = 0.002
@@ -37,31 +34,10 @@ class VaeSettings:
     """Share of the latent's own spread that is added before decoding, so that the decoder forgives the UNet."""
     damaged_share: float = 0.35
     """Share of inputs with a defect: the encoder must carry what is to be repaired."""
-    train_encoder: bool = True
-    """False once a UNet stands on the latents: then only the decoder goes on."""
     painted_share: float = 0.0
-    """Share of the decoder's inputs that the UNet beside it has repainted; needs `train_encoder` to be false."""
+    """Share of inputs that the UNet beside it has repainted; above 0 the decoder alone learns, for a UNet stands on
+    the latents."""
     seed: int = 1
-
-    def __post_init__(self) -> None:
-        if self.painted_share and self.train_encoder:
-            raise ConfigError("painted_share needs train_encoder: false, for a UNet stands on the latents.")
-
-
-def build(settings: VaeSettings) -> AutoencoderKL:
-    return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=settings.channels,
-        layers_per_block=settings.layers,
-        latent_channels=settings.latent_channels,
-        norm_num_groups=8,
-        sample_size=64,
-        mid_block_add_attention=False,
-        force_upcast=False,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-    )
 
 
 def reconstruction_loss(images: Tensor, output: Tensor, weight: Tensor, gradient_weight: float) -> Tensor:
@@ -72,18 +48,6 @@ def reconstruction_loss(images: Tensor, output: Tensor, weight: Tensor, gradient
     return error.abs().mean() + error.square().mean() + gradient_weight * (dx.mean() + dy.mean())
 
 
-@dataclass(frozen=True)
-class Painted:
-    """B repainted scenes."""
-
-    latents: Tensor
-    """(B, 4, S/4, S/4) as the decoder takes them."""
-    wanted: Tensor
-    """(B, 3, S, S) in -1..1, what they should become."""
-    weight: Tensor
-    """(B, S, S) what each pixel counts: outside the mask the refiner keeps the pixels of its input."""
-
-
 class Painter:
     """The UNet of a pipeline folder at the first step of a mild run, which decides what is made of damage."""
 
@@ -91,15 +55,13 @@ class Painter:
         if not (folder / "unet" / "config.json").is_file():
             raise ConfigError(f"'{folder}' holds no UNet whose pictures the decoder could learn to finish.")
         self.settings, self.tokenizer = UnetSettings(), build_tokenizer()
-        self.net = load(folder, self.settings, len(self.tokenizer), int(self.tokenizer.eos_token_id))
-        for part in self.net.parts.values():
-            part.to(vae.device, torch.float32).eval()
+        self.net = load(folder, self.tokenizer, vae.device)
         self.vae, self.seed, self.object_weight = vae, seed, object_weight
         self.alphas = scheduler().alphas_cumprod.to(vae.device).sqrt()
 
     @torch.no_grad()
-    def __call__(self, number: int, count: int) -> Painted:
-        """Mend batch `number`."""
+    def __call__(self, number: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Mend batch `number`; return latents, what they should become (B, 3, S, S), and what each pixel counts."""
         device, source = self.vae.device, torch.Generator().manual_seed(number)
         data = encode(self.vae, draw_task(TRAIN + self.seed, number, count, device, ("restore",)), self.settings)
         t = ((0.1 + 0.2 * torch.rand(count, generator=source)) * len(self.alphas)).long().to(device)
@@ -109,21 +71,19 @@ class Painter:
         told = torch.ones(count, device=device)
         velocity = predict(self.net, self.tokenizer, data, noisy, t, told)
         weight = 1 + (self.object_weight - 1) * data.task.objects
-        return Painted(
-            (a * noisy - s * velocity) / self.vae.config["scaling_factor"],
-            signed(data.task.clean),
-            torch.where(data.task.mask, weight, torch.tensor(self.settings.outside_weight, device=device)),
-        )
+        # Outside the mask the refiner keeps the pixels of its input.
+        weight = torch.where(data.task.mask, weight, torch.tensor(self.settings.outside_weight, device=device))
+        return (a * noisy - s * velocity) / self.vae.config["scaling_factor"], signed(data.task.clean), weight
 
 
 def train_vae(out: Path, settings: VaeSettings, budget: Budget, accelerator: Accelerator) -> dict[str, float]:
     """Train, or go on training, `out`/vae: whole, or, once a UNet stands on its latents, the decoder alone."""
     torch.manual_seed(settings.seed)
-    vae = begun(AutoencoderKL, out / "vae", lambda: build(settings))
+    vae = begun(AutoencoderKL, out / "vae", lambda: AutoencoderKL(**geometry("vae")))
     vae.to(accelerator.device, torch.float32).train()
-    if not settings.train_encoder:
+    if settings.painted_share:
         vae.encoder.requires_grad_(False)
-    name = "vae" if settings.train_encoder else "decoder"
+    name = "decoder" if settings.painted_share else "vae"
     record = Record.load(out / "training", name)
     count = round(settings.painted_share * settings.batch)
     painter = Painter(out, vae, settings.seed, settings.object_weight) if count else None
@@ -140,15 +100,14 @@ def train_vae(out: Path, settings: VaeSettings, budget: Budget, accelerator: Acc
         spread = latents.detach().std()
         latents = latents + settings.latent_noise * spread * torch.randn_like(latents)
         if painter:
-            painted = painter(number, count)
-            latents, images = torch.cat([latents, painted.latents]), torch.cat([images, painted.wanted])
-            weight = torch.cat([weight, painted.weight])
+            pairs = zip((latents, images, weight), painter(number, count), strict=True)
+            latents, images, weight = (torch.cat(pair) for pair in pairs)
         output = vae.decode(latents).sample
         reconstruction = reconstruction_loss(images, output, weight / weight.mean(), settings.gradient_weight)
         return {"loss": reconstruction + settings.kl_weight * posterior.kl().mean(), "l1": F.l1_loss(output, images)}
 
     def save() -> None:
-        if settings.train_encoder:  # the latents of the world get unit spread
+        if not settings.painted_share:  # the latents of the world get unit spread
             images = batch(VALIDATE, 2, 64, device=accelerator.device).clean.images
             with torch.no_grad():
                 spread = vae.encode(signed(images)).latent_dist.mode().std()
@@ -162,7 +121,7 @@ def train_vae(out: Path, settings: VaeSettings, budget: Budget, accelerator: Acc
     with torch.no_grad():
         pairs = [data.clean.images, round_trip(vae, data.clean.images)]
         pairs += [data.damaged.images, round_trip(vae, data.damaged.images)]
-    save_grid(torch.cat(pairs), out / "training" / f"{name}_samples.png", columns=12)
+    save_grid(pairs, out / "training" / f"{name}_samples.png")
     return metrics
 
 

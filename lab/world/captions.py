@@ -1,4 +1,4 @@
-"""What people would write under a scene: many words, orders and forms, and what each phrase truly means."""
+"""What people would write under a scene or ask of it, in many words and forms, and what each phrase truly means."""
 
 import random
 from dataclasses import dataclass, field, replace
@@ -37,7 +37,7 @@ class Caption:
     ground: Thing | None = None
     sky: Thing | None = None
     relation: tuple[int, int, int] | None = None
-    """(slot, slot, index into RELATIONS) if the caption relates two objects."""
+    """(slot, slot, index into RELATION_PHRASES) if the caption relates two objects."""
     order: tuple[int, ...] = field(default=())
     """Object slots in the order in which the caption names them."""
 
@@ -69,16 +69,20 @@ def describe(scenes: Scenes, index: int, rng: random.Random) -> Caption:
     return Caption(text, objects, ground, sky, relation, tuple(slots))
 
 
+def look_of(scenes: Scenes, index: int, slot: int) -> Thing:
+    """Return all that can be said of one object, as a phrase without words."""
+    radius, told = float(scenes.radius[index, slot]), (scenes.noun, scenes.colour, scenes.texture)
+    return Thing("", *(int(t[index, slot]) for t in told), 0 if radius < SMALL else 1 if radius > BIG else ANY)
+
+
 def _thing(scenes: Scenes, index: int, slot: int, rng: random.Random, count: int = 1) -> Thing:
     """Name one object, leaving out what people leave out."""
-    noun, colour, texture = (int(t[index, slot]) for t in (scenes.noun, scenes.colour, scenes.texture))
-    radius = float(scenes.radius[index, slot])
-    size = 0 if radius < SMALL else 1 if radius > BIG else ANY
-    if size != ANY and (count > 1 or rng.random() < 0.6):
-        size = ANY
-    if rng.random() > (0.85 if texture else 0.25):
-        texture = ANY
-    return spell(Thing("", noun, colour, texture, size), rng, count)
+    thing = look_of(scenes, index, slot)
+    if thing.size != ANY and (count > 1 or rng.random() < 0.6):
+        thing = replace(thing, size=ANY)
+    if rng.random() > (0.85 if thing.texture else 0.25):
+        thing = replace(thing, texture=ANY)
+    return spell(thing, rng, count)
 
 
 def spell(thing: Thing, rng: random.Random, count: int = 1, article: bool = True) -> Thing:
@@ -191,3 +195,65 @@ def coverage(rendered: Rendered, grid: int) -> Tensor:
     """Return (B, K + 2, grid, grid) float: the share of each cell that objects, ground and sky cover."""
     layers = torch.cat([rendered.objects, rendered.ground[:, None], rendered.sky[:, None]], 1).float()
     return torch.nn.functional.adaptive_avg_pool2d(layers, grid)
+
+
+LEADS = ("of", "of", "with", "there is", "next to", *(text for group in words.RELATION_PHRASES for text in group))
+"""What a parser leaves before a phrase that it takes out of a caption; it asks for nothing by itself."""
+
+
+def draw_queries(scenes: Scenes, count: int, rng: random.Random) -> list[Thing]:
+    """Return `count` phrases: of objects (whole, in part, the noun alone), of hard negatives, and of places."""
+    return [_place(rng) if rng.random() < 0.16 else _object(scenes, rng) for _ in range(count)]
+
+
+def _place(rng: random.Random) -> Thing:
+    """Ask for a ground or a sky, as a phrase or by its bare words."""
+    if rng.random() < 0.5:
+        index = rng.randrange(len(words.GROUND_PHRASES))
+        thing = Thing(rng.choice(words.GROUND_PHRASES[index]), ground=index)
+        if rng.random() < 0.15:
+            return replace(thing, text=f"{rng.choice(words.VERBS)} {thing.text}")
+    else:
+        index = rng.randrange(len(words.SKY_PHRASES))
+        thing = Thing(rng.choice(words.SKY_PHRASES[index]), sky=index)
+    last = thing.text.split()[-1]  # which alone may still say which place is meant
+    return replace(thing, text=last) if rng.random() < 0.5 and last not in ("sky", "day", "evening") else thing
+
+
+def _object(scenes: Scenes, rng: random.Random) -> Thing:
+    while True:
+        index, slot = rng.randrange(len(scenes)), rng.randrange(scenes.present.shape[1])
+        if scenes.present[index, slot]:
+            break
+    look = look_of(scenes, index, slot)
+    noun, colour, texture = look.noun, look.colour, look.texture
+    if rng.random() < 0.05 and texture:
+        return Thing(rng.choice(["with ", ""]) + str(words.TEXTURE_NOUNS[texture]), texture=texture)
+    if rng.random() < 0.45:
+        noun, colour, texture = _one_wrong(noun, colour, texture, rng)
+    if rng.random() < 0.2:
+        return spell(Thing("", noun), rng, article=rng.random() < 0.4)
+    thing = Thing(
+        "",
+        noun,
+        colour if rng.random() < 0.85 else ANY,
+        texture if rng.random() < (0.75 if texture else 0.25) else ANY,
+        look.size if rng.random() < 0.25 else ANY,
+    )
+    plural = 2 if rng.random() < 0.06 else 1
+    return led(spell(thing, rng, count=plural, article=rng.random() < 0.85), rng)
+
+
+def led(thing: Thing, rng: random.Random, share: float = 0.4) -> Thing:
+    """Put before a `share` of phrases what a parser leaves there."""
+    return replace(thing, text=f"{rng.choice(LEADS)} {thing.text}") if rng.random() < share else thing
+
+
+def _one_wrong(noun: int, colour: int, texture: int, rng: random.Random) -> tuple[int, int, int]:
+    """Change one attribute: the phrase that a tired judge would let pass."""
+    which = rng.random()
+    if which < 0.4:
+        return (noun + rng.randrange(1, len(words.NOUNS))) % len(words.NOUNS), colour, texture
+    if which < 0.6:
+        return noun, (colour + rng.randrange(1, len(words.COLOURS))) % len(words.COLOURS), texture
+    return noun, colour, (texture + rng.randrange(1, len(words.TEXTURES))) % len(words.TEXTURES)

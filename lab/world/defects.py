@@ -6,7 +6,7 @@ that visibly changed: a blurred piece of plain sky is not a defect.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -32,8 +32,6 @@ class Damaged:
     """(B,) float: the visible change summed over the image, saturating where it is obvious."""
     kinds: Tensor
     """(B,) long, into `DEFECT_KINDS`."""
-    strength: Tensor
-    """(B,) float in 0..1, as drawn."""
 
 
 def damage(
@@ -50,7 +48,7 @@ def damage(
         if not len(weak):
             break
         again = _draw(images[weak], objects[weak], contrast[weak], kind[weak.cpu()], generator)
-        for name in ("images", "masks", "severity", "strength"):
+        for name in ("images", "masks", "severity"):
             getattr(result, name)[weak] = getattr(again, name)
     return result
 
@@ -64,7 +62,7 @@ def _draw(images: Tensor, objects: Tensor, contrast: Tensor, kind: Tensor, gener
     change = _smooth((damaged - images).abs().mean(1, keepdim=True), 9)[:, 0]
     masks = (change > VISIBLE) & (blob > 0.25)
     severity = (change * masks / 0.15).clamp(max=1).mean((1, 2))
-    return Damaged(damaged, masks, severity, kind.to(device), strength.to(device))
+    return Damaged(damaged, masks, severity, kind.to(device))
 
 
 def spoil(images: Tensor, kinds: Sequence[str], strength: Tensor, generator: torch.Generator) -> Tensor:
@@ -190,3 +188,69 @@ _SPOIL: dict[str, Callable[[Tensor, Tensor, torch.Generator], Tensor]] = {
     "banding": _banding,
     "smear": _smear,
 }
+
+
+SHARES = (0.74, 0.12, 0.14)
+"""Of pictures that keep their damage as it is, get a second kind on top of it, or one of the strange ones here."""
+
+
+def with_unknown_damage(damaged: Damaged, generator: torch.Generator) -> Damaged:
+    """Spoil some of the damaged places further, inside the same masks; severity is not kept up to date."""
+    count = len(damaged.images)
+    fate = torch.multinomial(torch.tensor(SHARES), count, True, generator=generator)
+    images = damaged.images.clone()
+    place = _smooth(damaged.masks[:, None].float(), 3)
+    for chosen, changes in ((1, _second), (2, _strange)):
+        rows = (fate == chosen).nonzero()[:, 0].to(images.device)
+        if len(rows):
+            changed = changes(damaged.images[rows], generator)
+            images[rows] += (changed - damaged.images[rows]) * place[rows]
+    return replace(damaged, images=images.clamp(0, 1))
+
+
+def _second(images: Tensor, generator: torch.Generator) -> Tensor:
+    kinds = [TRAINING_DEFECTS[i] for i in torch.randint(len(TRAINING_DEFECTS), (len(images),), generator=generator)]
+    return spoil(images, kinds, 0.1 + 0.6 * torch.rand(len(images), generator=generator), generator)
+
+
+def _strange(images: Tensor, generator: torch.Generator) -> Tensor:
+    fate = torch.randint(len(_STRANGE), (len(images),), generator=generator)
+    found = images.clone()
+    for code, change in enumerate(_STRANGE):
+        rows = (fate == code).nonzero()[:, 0].to(images.device)
+        if len(rows):
+            found[rows] = change(images[rows], generator)
+    return found
+
+
+def _scattered(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Read every pixel at a random place near it, as through frosted glass."""
+    size = images.shape[-1]
+    reach = (1.0 + 3.0 * torch.rand(len(images), 1, 1, generator=generator)).to(images.device)
+    moves = torch.randn(2, len(images), size, size, generator=generator).to(images.device)
+    return move_pixels(images, moves[0] * reach, moves[1] * reach)
+
+
+def _mosaic(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw the picture in large square cells."""
+    found = []
+    for image in images:
+        cell = (2, 4, 8)[int(torch.randint(3, (1,), generator=generator))]
+        found.append(F.interpolate(F.avg_pool2d(image[None], cell), scale_factor=cell, mode="nearest"))
+    return torch.cat(found)
+
+
+def _swapped(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Show another picture through, at any strength."""
+    strength = 0.3 + 0.7 * torch.rand(len(images), 1, 1, 1, generator=generator)
+    return images + (images.roll(1, 0).flip(-1) - images) * strength.to(images.device)
+
+
+def _flat(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Fill with any one colour, most of the way."""
+    colour = torch.rand(len(images), 3, 1, 1, generator=generator).to(images.device)
+    share = 0.5 + 0.5 * torch.rand(len(images), 1, 1, 1, generator=generator).to(images.device)
+    return images + (colour - images) * share
+
+
+_STRANGE = (_scattered, _scattered, _scattered, _mosaic, _mosaic, _swapped, _flat)

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lab.world.vocabulary import COLOURS, GROUNDS, HELD_OUT_PAIRS, NOUNS, SKIES, TEXTURES
+from lab.world.vocabulary import COLOURS, GROUND_PHRASES, HELD_OUT_PAIRS, NOUNS, SKY_PHRASES, TEXTURES
 
 MAX_OBJECTS = 3
 SMALL, BIG = 0.15, 0.215
@@ -81,7 +81,7 @@ def sample(count: int, generator: torch.Generator, combinations: Combinations = 
     texture = torch.where(rand(count, MAX_OBJECTS) < 0.4, 0, 1 + integer(len(TEXTURES) - 1, count, MAX_OBJECTS))
     texture = torch.where(same[:, None], texture[:, :1], texture)
     texture = torch.where((radius < MIN_TEXTURED) | (same[:, None] & (number[:, None] == 3)), 0, texture)
-    ground, sky = integer(len(GROUNDS), count), integer(len(SKIES), count)
+    ground, sky = integer(len(GROUND_PHRASES), count), integer(len(SKY_PHRASES), count)
     horizon, look = 0.42 + 0.2 * rand(count), integer(2**31 - 1, count)
     return Scenes(present, noun, colour, texture, x, y, radius, ground, sky, horizon, look)
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from grefine.indicators.load import load_maps
 from grefine.indicators.pq_map import PQMap
-from lab.tiny.clip_measures import average_precision
+from lab.tiny.clip import average_precision
 from lab.world.pictures import to_picture
 from lab.world.render import render
 from lab.world.scene import sample

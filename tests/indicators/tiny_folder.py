@@ -9,7 +9,7 @@ import torch
 
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import PQPrompts
-from lab.world.tokenizer import CONTEXT, build_tokenizer
+from lab.world.vocabulary import CONTEXT, build_tokenizer
 
 
 def write_folder(folder: Path, seed: int = 0) -> Path:

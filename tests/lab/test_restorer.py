@@ -1,31 +1,19 @@
-"""A restorer under MDIQA's weights: what is measured, that weights pull where they say, and the command."""
+"""A restorer under MDIQA's weights: what is measured, and that weights pull where they say."""
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 
 import pytest
 import torch
-from accelerate import Accelerator
 from torch import nn
-from typer.testing import CliRunner
 
-from grefine.errors import ConfigError
 from grefine.models.mdiqa import MDIQA, MDIQALoss
 from grefine.training.loop import Budget
-from lab.cli import app
-from lab.judges.distortions import distort
-from lab.judges.mdiqa import MDIQASettings, build
-from lab.restorer import (
-    Restorer,
-    RestorerSettings,
-    compare_weightings,
-    parse_weights,
-    seen_from_outside,
-    spoilt_pairs,
-    train_restorer,
-)
-from lab.tiny.stream import generator
+from lab.judges.mdiqa import build
+from lab.judges.stream import distort
+from lab.restorer import Restorer, RestorerSettings, compare_weightings, seen_from_outside, spoilt_pairs, trained
+from lab.world.stream import generator
 
 SMALL = RestorerSettings(width=16, blocks=2, batch=8, loss_weight=1.0)
 
@@ -75,13 +63,12 @@ def test_what_is_seen_from_outside_follows_blur_and_noise():
     assert grainy["edges"] == pytest.approx(1.0, abs=0.05), "noise does not count as sharpness"
 
 
-def test_weights_pull_where_they_say(tmp_path):
+def test_weights_pull_where_they_say():
     """A judge that is right about noise by construction must leave less of it where noise is what counts.
 
     Sharpness pulls slowly and is measured at length by benchmarks/mdiqa_loss.py.
     """
     found = compare_weightings(
-        tmp_path,
         {"sharp": {"sharpness": 1.0, "noisiness": 0.0}, "calm": {"sharpness": 0.0, "noisiness": 1.0}},
         Known(),
         base=Budget(steps=3),
@@ -96,61 +83,19 @@ def test_weights_pull_where_they_say(tmp_path):
     assert pair["sharper"]["n"] == 16
 
 
-def test_every_weighting_starts_from_the_same_step_and_resumes(tmp_path):
-    accelerator = Accelerator(cpu=True)
-    first = train_restorer(tmp_path, "base", SMALL, Budget(steps=3), accelerator)
-    chosen = RestorerSettings(**{**vars_of(SMALL), "weights": {"sharpness": 1.0}, "learning_rate": 0.0})
-    judge = build(MDIQASettings())
-    same = train_restorer(tmp_path, "tuned", chosen, Budget(steps=1), accelerator, judge, tmp_path / "base")
+def test_every_weighting_starts_from_the_same_step():
+    judge = build()
+    first = trained(SMALL, None, Budget(steps=3), judge)
+    same = trained(replace(SMALL, learning_rate=0.0), {"sharpness": 1.0}, Budget(steps=1), judge, first)
+    assert same is not first
     for a, b in zip(first.parameters(), same.parameters(), strict=True):
         assert torch.equal(a, b)
-    train_restorer(tmp_path, "base", SMALL, Budget(steps=2), accelerator)
-    record = json.loads((tmp_path / "training" / "base.json").read_text())
-    assert record["samples"] == 5 * SMALL.batch
-    other = RestorerSettings(**{**vars_of(SMALL), "width": 12})
-    with pytest.raises(ConfigError, match="was trained with width=16, now it is 12"):
-        train_restorer(tmp_path, "base", other, Budget(steps=1), accelerator)
-    with pytest.raises(ConfigError, match="needs an MDIQA"):
-        train_restorer(tmp_path, "none", chosen, Budget(steps=1), accelerator)
-    with pytest.raises(ConfigError, match="before its first evaluation"):
-        train_restorer(tmp_path, "short", SMALL, Budget(minutes=1e-9), accelerator)
 
 
 def test_the_loss_reaches_the_restorer_through_a_real_mdiqa():
-    judge = build(MDIQASettings())
+    judge = build()
     model = Restorer(8, 1)
     _, spoilt = spoilt_pairs(1, 1, 2, SMALL)
     MDIQALoss(judge, {"sharpness": 1.0})(model(spoilt).clamp(0, 1)).backward()
     assert float(model.leave.weight.grad.abs().sum()) > 0
     assert all(p.grad is None for p in judge.parameters())
-
-
-def test_weights_in_words():
-    assert parse_weights("sharpness=1, noisiness=0") == {"sharpness": 1.0, "noisiness": 0.0}
-    for text, sentence in (
-        ("sharpnes=1", "did you mean 'sharpness'"),
-        ("sharpness", "Weights look like"),
-        ("sharpness=-1", "from 0 on"),
-        ("sharpness=nan", "Weights look like"),
-        ("sharpness=0,noisiness=0", "are zero"),
-    ):
-        with pytest.raises(ConfigError, match=sentence):
-            parse_weights(text)
-
-
-@pytest.mark.slow
-def test_the_command(tmp_path):
-    build(MDIQASettings()).save_pretrained(tmp_path / "mdiqa")
-    given = ["train", "restorer", "--mdiqa", str(tmp_path / "mdiqa"), "-o", str(tmp_path / "out"), "--steps", "2"]
-    given += ["--tune", "2", "--device", "cpu", "--json", "--weights", "sharpness=1", "--weights", "noisiness=1"]
-    done = CliRunner().invoke(app, given)
-    assert done.exit_code == 0, done.output
-    found = json.loads(done.stdout)
-    assert set(found) == {"base", "sharpness-1", "noisiness-1", "pairs"}
-    assert "sharpness-1 against noisiness-1" in found["pairs"]
-
-
-def vars_of(settings):
-    from dataclasses import asdict
-
-    return asdict(settings)

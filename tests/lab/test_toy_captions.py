@@ -6,12 +6,10 @@ import random
 
 import torch
 
-from lab.world.captions import ANY, coverage, describe, matches
-from lab.world.queries import draw_queries
+from lab.world.captions import ANY, coverage, describe, draw_queries, matches
 from lab.world.render import render
 from lab.world.scene import sample
-from lab.world.tokenizer import CONTEXT, build_tokenizer
-from lab.world.vocabulary import COLOUR_WORDS, NOUN_WORDS, plural, words
+from lab.world.vocabulary import COLOUR_WORDS, CONTEXT, NOUN_WORDS, build_tokenizer, plural, words
 
 SCENES = sample(200, torch.Generator().manual_seed(11))
 RNG = random.Random(5)

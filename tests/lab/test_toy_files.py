@@ -7,10 +7,9 @@ import torch
 from PIL import Image
 
 from lab.bench.cases import clean_cases, damaged_cases
-from lab.bench.unharmed import WAYS, as_saved, outside_rows
-from lab.bench_judges.check import tie_bands
-from lab.bench_judges.networks import Judges
-from lab.world.files import as_files, saved
+from lab.bench.verdicts import WAYS, as_saved, outside_rows
+from lab.bench_judges.networks import Judges, tie_bands
+from lab.world.pictures import as_files, saved
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from grefine.errors import WeightsCorrupt, WeightsMissing
-from lab.bench_judges.check import PRESENT, as_jpeg, shifted, tie_bands
-from lab.bench_judges.networks import NONE, WEIGHTS, Judges, crop
+from grefine.errors import WeightsCorrupt
+from lab.bench_judges.networks import NONE, PRESENT, WEIGHTS, Judges, as_jpeg, crop, shifted, tie_bands
 from lab.world.defects import damage
 from lab.world.render import render
 from lab.world.scene import misalign, sample
@@ -92,7 +91,7 @@ def test_a_crop_shows_its_place():
 
 
 def test_missing_and_broken_weights_are_named(tmp_path):
-    with pytest.raises(WeightsMissing, match="lab train judges"):
+    with pytest.raises(WeightsCorrupt, match="lab train judges"):
         Judges.load(tmp_path)
     for file in WEIGHTS.glob("*.safetensors"):
         shutil.copy(file, tmp_path)

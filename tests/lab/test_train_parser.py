@@ -8,11 +8,18 @@ import pytest
 from grefine.errors import ConfigError
 from grefine.text.embedded import EmbeddedBackend
 from lab.parser.arc_hybrid import LEFT, RIGHT, SHIFT, States, tag_atoms
-from lab.parser.augment import joined_hyphens, noun_phrases, phrase_lists, without_stop
 from lab.parser.prompt_grammar import PromptGrammar
 from lab.parser.prompt_nouns import read_lexicon
 from lab.parser.recipe import ParserRecipe, quantise, train_parser
-from lab.parser.treebank import Sentence, read_treebank, treebank_file
+from lab.parser.treebank import (
+    Sentence,
+    joined_hyphens,
+    noun_phrases,
+    phrase_lists,
+    read_treebank,
+    treebank_file,
+    without_stop,
+)
 
 SMALL = ParserRecipe(
     prompts=80,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from lab.tiny import unknown_damage
-from lab.tiny.unknown_damage import with_unknown_damage
-from lab.world.defects import damage
+from lab.world import defects
+from lab.world.defects import damage, with_unknown_damage
 from lab.world.render import render
 from lab.world.scene import sample
 
@@ -26,14 +25,14 @@ def test_a_share_is_spoilt_further_and_only_where_it_was():
 
 
 def test_every_sort_changes_pictures_visibly():
-    for change in set(unknown_damage._STRANGE):
+    for change in set(defects._STRANGE):
         moved = (change(DRAWN.images, torch.Generator().manual_seed(6)) - DRAWN.images).abs().mean((1, 2, 3))
         assert float(moved.mean()) > 0.015, change.__name__
 
 
 def test_the_second_kind_is_one_that_training_knows(monkeypatch):
     kinds = []
-    monkeypatch.setattr(unknown_damage, "spoil", lambda images, chosen, *_: kinds.extend(chosen) or images)
+    monkeypatch.setattr(defects, "spoil", lambda images, chosen, *_: kinds.extend(chosen) or images)
     with_unknown_damage(FIRST, torch.Generator().manual_seed(7))
     assert kinds
     assert "smear" not in kinds

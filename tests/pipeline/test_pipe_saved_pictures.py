@@ -11,7 +11,7 @@ from PIL import Image
 
 from grefine import GRefinePipeline
 from grefine.resources import pipeline_folder
-from lab.world.files import through
+from lab.world.pictures import through
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "images"
 

@@ -32,7 +32,7 @@ from grefine.refine.guidance import (
     noise_levels,
 )
 from grefine.refine.vae import latent_gradient
-from lab.world.tokenizer import build_tokenizer
+from lab.world.vocabulary import build_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from grefine.errors import WeightsCorrupt
 from grefine.scorers.clip import clipscore, load_clip, pickscore
 from grefine.scorers.clipiqa import CLIPIQA
 from grefine.scorers.hpsv2 import MEAN, STD, HPSv2, view
-from lab.world.tokenizer import build_tokenizer
+from lab.world.vocabulary import build_tokenizer
 
 PROMPTS = ["a red ball on grass", "a blue box on the road at night with two white cats and a green tree and a star"]
 

@@ -20,7 +20,7 @@ from grefine.scorers.lar_iqa import LARIQAScorer
 from grefine.scorers.mdiqa import GUARD_SIDE, MDIQAScorer, guard
 from grefine.scorers.moe_agiqa import MoEAGIQAScorer
 from grefine.scorers.protocol import Scorer
-from lab.world.tokenizer import build_tokenizer
+from lab.world.vocabulary import build_tokenizer
 
 TEXT = {
     "vision_width": 24, "vision_depth": 1, "vision_heads": 3, "text_width": 24, "text_depth": 1, "text_heads": 3,

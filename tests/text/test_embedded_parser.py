@@ -8,7 +8,7 @@ import pytest
 from grefine.errors import WeightsCorrupt, WeightsMissing
 from grefine.text.embedded import SHIPPED, EmbeddedBackend, read_weights
 from grefine.text.features import Lexicon, atom
-from lab.parser.weights_writer import write_weights
+from lab.parser.recipe import write_weights
 
 SENTENCES = [
     "a red ball on green grass",
@@ -69,8 +69,7 @@ def test_bad_files_are_told_apart(tmp_path):
 
 def test_one_prompt_is_parsed_as_in_training():
     """The quick inference and the trainer's lockstep one are two programs of one machine."""
-    from lab.parser.arc_training import LabellerTrainer, ParserTrainer
-    from lab.parser.tagger_training import TaggerTrainer
+    from lab.parser.trainers import LabellerTrainer, ParserTrainer, TaggerTrainer
     from lab.parser.treebank import Sentence
 
     weights = read_weights(SHIPPED)

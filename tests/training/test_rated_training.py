@@ -25,7 +25,7 @@ from grefine.training.judges.lar import batch_pearson
 from grefine.training.judges.moe import AblatedHead, Ablation, MainStage, MoERecipe, freeze_until
 from grefine.training.judges.pool import Order, Pool, loaded
 from grefine.training.judges.stage import Schedule, rate_of
-from lab.world.tokenizer import build_tokenizer
+from lab.world.vocabulary import build_tokenizer
 
 DIMENSIONS = ["brightness", "colorfulness", "contrast", "noisiness", "sharpness", "color", "composition", "content"]
 LIKE_OTHERS = ("aesthetic", "synthetic", "mlp", "v1")

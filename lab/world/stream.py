@@ -11,8 +11,10 @@ from lab.world.render import Rendered, render
 from lab.world.scene import Scenes, sample
 from lab.world.vocabulary import TRAINING_DEFECTS
 
-# Seeds of what is learnt, of what is looked at while learning, and of what the benchmark alone sees.
-TRAIN, VALIDATE, TEST = 0, 1_000_003, 2_000_003
+TRAIN, VALIDATE = 0, 1_000_003
+"""Streams of what the parts of tiny learn, and of what is looked at while they learn."""
+BENCHMARK, JUDGES, CHECK = 2_000_003, 3_000_017, 4_000_037
+"""Streams of the benchmark's scenes, of what its judges are trained on, and of what they are checked on."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,14 @@ class Batch:
     damaged: Damaged
 
 
-def generator(seed: int, number: int) -> torch.Generator:
+def generator(seed: int, number: int, salt: int = 17) -> torch.Generator:
     """Return the random source of batch `number`."""
-    return torch.Generator().manual_seed((seed * 1_000_033 + number * 7919 + 17) % (2**63 - 1))
+    return torch.Generator().manual_seed((seed * 1_000_033 + number * 7919 + salt) % (2**63 - 1))
+
+
+def source(seed: int, number: int) -> torch.Generator:
+    """Return the random source of batch `number` of what no pipeline is trained or tuned on."""
+    return generator(seed, number, 29)
 
 
 def batch(
@@ -38,10 +45,10 @@ def batch(
     kinds: Sequence[str] = TRAINING_DEFECTS,
 ) -> Batch:
     """Render batch `number` of the stream `seed`; defects are drawn from `kinds`."""
-    source = generator(seed, number)
-    scenes = sample(count, source)
+    random = generator(seed, number)
+    scenes = sample(count, random)
     clean = render(scenes, size, device)
-    return Batch(scenes, clean, damage(clean.images, clean.objects.any(1), source, kinds))
+    return Batch(scenes, clean, damage(clean.images, clean.objects.any(1), random, kinds))
 
 
 def signed(images: Tensor) -> Tensor:
