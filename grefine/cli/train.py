@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 from typer import Option, echo
 
-from grefine.cli.passing import pick, tell
+from grefine.cli.passing import chosen, pick, tell
 
 train = typer.Typer(no_args_is_help=True, help="Train the maps or a judge on your own rated pictures.")
 JUDGES = ("moe-agiqa", "mdiqa", "lar-iqa", "five-level")
@@ -24,18 +24,26 @@ def rectifier(
     pool: Path = Option(None, help="Folder that holds one folder of outputs per ranked method."),
     ranking: Path = Option(None, help="Scores by method, as `grefine rank fit --json` prints them."),
     set_: list[str] = Option([], "--set", metavar="KEY=VALUE", help="Change one setting of --config."),
-    weights: Path = Option(None, help="The frozen judge's folder of weights."),
+    judge: str = Option(None, help="Metric that is frozen: five_level or one of the registry."),
+    weights: Path = Option(None, help="The judge's folder of weights."),
+    epochs: int = Option(None, help="In place of the configuration's."),
+    seed: int = Option(None, help="In place of the configuration's."),
+    device: str = Option(None, help="cpu or cuda."),
     as_json: bool = Option(False, "--json", help="Print the last measurements as JSON."),
 ) -> None:
     """Learn (alpha, beta) on a frozen judge from a ranking of methods, mixed with rated pictures (Eq. 3-6)."""
-    paths = {"pool": pool and str(pool), "ranking": ranking and str(ranking)}
-    paths |= {"judge": weights and {"weights": str(weights)}}
+    options = locals() | {"metric": judge, "pool": pool and str(pool), "ranking": ranking and str(ranking)}
+    given = chosen(options, "pool ranking epochs seed device")
+    source = chosen(options | {"weights": weights and str(weights)}, "metric weights")
+    from dataclasses import replace
+
     from grefine.config import changed, changes_of, load_config
     from grefine.resources import config_file
     from grefine.training.rectifier import RectifierConfig, train_rectifier
 
-    settings = changed(load_config(config_file("train", config), RectifierConfig), changes_of(set_))
-    settings = changed(settings, {name: value for name, value in paths.items() if value})
+    settings = load_config(config_file("train", config), RectifierConfig)
+    settings = changed(settings, changes_of(set_) | given)
+    settings = replace(settings, judge=replace(settings.judge, **source))
     last = train_rectifier(settings, out, tell).history[-1]
     echo(json.dumps(last) if as_json else "  ".join(f"{name} {value:.4f}" for name, value in last.items()))
 

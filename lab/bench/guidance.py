@@ -171,6 +171,9 @@ WAYS: dict[str, tuple[dict[str, float] | None, int | None]] = {
     "mdiqa and moe-agiqa": ({"mdiqa": 0.5, "moe-agiqa": 0.5}, None),
     "moe-agiqa, a third": ({"moe-agiqa": 0.33}, None),
     "moe-agiqa, three times": ({"moe-agiqa": 3.0}, None),
+    "moe-agiqa, last step": ({"moe-agiqa": 1.0}, None),
+    "moe-agiqa, smoothed": ({"moe-agiqa": 1.0}, None),
+    "moe-agiqa, mean of 8": ({"moe-agiqa": 1.0}, None),
     "20 steps: none": (None, 20),
     "20 steps: the truth": ({}, 20),
     "20 steps: mdiqa": ({"mdiqa": 1.0}, 20),
@@ -196,15 +199,24 @@ class Truth:
 
 
 class Observed(Steering):
-    """Steering whose gradients are compared with the way to the truth."""
+    """Steering in one of the ways, whose gradients are compared with the way to the truth."""
 
-    def __init__(self, truth: Truth, cosines: list[float], guidance: Guidance, prompts: Sequence[str], **options: Any):
-        super().__init__(guidance, prompts, **options)
-        self.truth, self.cosines = truth, cosines
+    def __init__(
+        self, way: str, truth: Truth, cosines: list[float], guidance: Guidance, prompts: Sequence[str], **options: Any
+    ):
+        super().__init__(guidance, prompts, **options | ({"start": 0.0} if way.endswith("last step") else {}))
+        self.way, self.truth, self.cosines = way, truth, cosines
 
     def gradient(self, vae: Any, clean: Tensor) -> Tensor:
-        """Return the gradient and note its angle."""
-        found = super().gradient(vae, clean)
+        """Return the gradient, smoothed over five latents or meant over noisy copies where the way says so."""
+        if self.way.endswith("mean of 8"):
+            noise = torch.Generator().manual_seed(0)
+            shaken = [clean + 0.1 * torch.randn(clean.shape, generator=noise) for _ in range(8)]
+            found = torch.stack([super(Observed, self).gradient(vae, one) for one in shaken]).mean(0)
+        else:
+            found = super().gradient(vae, clean)
+        if self.way.endswith("smoothed"):
+            found = F.avg_pool2d(found, 5, 1, 2, count_include_pad=False)
         goal = encode_images(vae, self.truth.shown(self.prompts) * 2 - 1, clean.device) - clean
         self.cosines += F.cosine_similarity(found.flatten(1), goal.flatten(1)).tolist()
         return found
@@ -214,7 +226,7 @@ def steered(runner: Runner, name: str, cases: Cases) -> tuple[Outcome, list[floa
     """Run one way; return what came out, and the cosine of each gradient with the way to the clean scene."""
     (weights, steps), truth, cosines = WAYS[name], Truth(cases), []
     read = runner.pipe.read_guidance if weights else lambda _: truth
-    observed = mock.patch("grefine.pipeline.Steering", partial(Observed, truth, cosines))
+    observed = mock.patch("grefine.pipeline.Steering", partial(Observed, name, truth, cosines))
     with observed, mock.patch.object(runner.pipe, "read_guidance", read):
         guidance = {"the truth": 1.0} if weights == {} else weights
         return runner(name, cases, num_inference_steps=steps, guidance=guidance), cosines
