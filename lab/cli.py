@@ -11,6 +11,7 @@ import typer
 from grefine.cli.main import run
 from grefine.errors import ConfigError
 from grefine.io.atomic import write_text
+from grefine.resources import bundled
 
 app = typer.Typer(
     name="lab", help="Make and measure the embedded pipeline.", no_args_is_help=True, add_completion=False
@@ -110,13 +111,19 @@ def tiny(
     ),
     seed: int | None = SEED,
     device: str | None = DEVICE,
+    again: bool = typer.Option(False, help="Train the bundled pipeline once more: its parts, settings and time."),
     bundle: bool = typer.Option(True, help="Calibrate and assemble the pipeline folder afterwards."),
 ) -> None:
     """Train the embedded pipeline on the toy world, or go on training it."""
-    from lab.tiny.recipe import CONTROLS, train_tiny
+    from lab.tiny.recipe import CONTROLS, train_again, train_tiny
 
-    names = [name.strip() for name in parts.split(",") if name.strip()]
-    found = train_tiny(out, minutes=minutes, steps=steps, parts=names, seed=seed, cpu=device == "cpu")
+    names, cpu = [name.strip() for name in parts.split(",") if name.strip()], device == "cpu"
+    if again and (minutes or steps or names or seed is not None):
+        raise ConfigError("--again takes budget, parts and seeds from the bundled records: leave them out.")
+    if again:
+        found = train_again(out, bundled("pipelines") / "tiny" / "training", cpu)
+    else:
+        found = train_tiny(out, minutes=minutes, steps=steps, parts=names, seed=seed, cpu=cpu)
     whole = all((out / name).is_dir() for name in ("vae", "unet", "clip", "pq_prompts"))
     if bundle and whole and not found.keys() <= CONTROLS.keys():
         from lab.tiny.recipe import assemble

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from grefine.config import load_config
+from grefine.config import build, load_config
 from grefine.training.loop import Budget, Record, train
 from lab import CONFIGS, table
 
@@ -28,6 +28,11 @@ class Recipe:
         """Read the settings from a file, or by name from lab/configs/tiny, with another seed if one is given."""
         path = Path(file) if Path(file).is_file() else CONFIGS / "tiny" / f"{file}.yaml"
         return load_config(path, self.settings, {} if seed is None else {"seed": seed})
+
+    def recorded(self, run: Mapping[str, Any]) -> Any:
+        """Read the settings of a recorded run; those of the network itself stand in networks.yaml."""
+        known = {field.name for field in fields(self.settings)}
+        return build(self.settings, {name: value for name, value in run["settings"].items() if name in known})
 
 
 def geometry(name: str) -> dict[str, Any]:

@@ -37,15 +37,16 @@ def train_judge(
     steps: int | None = None,
     seed: int | None = None,
     cpu: bool = False,
-    config: str | Path | None = None,
+    config: Any = None,
 ) -> dict[str, float]:
     """Train, or go on training, the judge `out`/`name`; measure it on scenes that nothing else saw, and write a card.
 
-    `config` is a YAML file or its name in lab/configs/tiny; without it the judge's own.
+    `config`: settings, a YAML file or its name in lab/configs/tiny; without it the judge's own.
     """
     name = name.replace("-", "_")
     (recipe, kind, measure), folder = RECIPES[name], out / name
-    recipe.run(out, recipe.open(config or name, seed), Budget(minutes=minutes, steps=steps), Accelerator(cpu=cpu))
+    settings = config if isinstance(config, recipe.settings) else recipe.open(config or name, seed)
+    recipe.run(out, settings, Budget(minutes=minutes, steps=steps), Accelerator(cpu=cpu))
     found = measure(kind.from_pretrained(folder, torch_dtype=torch.float32))
     write_atomic(folder / "metrics.json", json.dumps(found, indent=1).encode())
     write_atomic(folder / "README.md", model_card(name, folder, out / "training" / f"{name}.json", found).encode())

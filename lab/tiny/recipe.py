@@ -25,9 +25,10 @@ from grefine.models.mdiqa import MDIQA
 from grefine.models.moe_agiqa import MoEAGIQA
 from grefine.models.pq_prompts import PQPrompts
 from grefine.pipeline import GRefinePipeline
-from grefine.training.loop import Budget
+from grefine.training.loop import Budget, Record
 from lab import table
 from lab.fit import Recipe
+from lab.judges.recipe import RECIPES, train_judge
 from lab.tiny.clip import ClipSettings, train_clip
 from lab.tiny.finisher import FinisherSettings, train_finisher
 from lab.tiny.unet import UnetSettings, train_unet
@@ -74,6 +75,27 @@ def train_tiny(
         part = known[name]
         share = Budget(minutes=whole.minutes * part.share / total) if whole.minutes else whole
         found[name] = part.run(out, part.open(name, seed), share, accelerator)
+    return found
+
+
+def train_again(out: Path, records: Path, cpu: bool = False) -> dict[str, dict[str, float]]:
+    """Train what the records in a pipeline's `training` folder say: the same parts, settings and processor time."""
+    accelerator, found = Accelerator(cpu=cpu), {}
+    for name, recipe in PARTS.items():
+        record = Record.load(records, name)
+        if record.runs:
+            budget = Budget(minutes=record.cpu_seconds / 60)
+            found[name] = recipe.run(out, recipe.recorded(record.runs[-1]), budget, accelerator)
+    for name, (recipe, *_) in RECIPES.items():
+        record = Record.load(records, name)
+        alone = [run for run in record.runs if run["settings"].get("crops_stand")]  # trained on with the rest at rest
+        if record.runs:
+            minutes = record.cpu_seconds / 60 - sum(run["minutes"] for run in alone)
+            found[name] = train_judge(name, out, minutes=minutes, cpu=cpu)
+        for run in alone:
+            found[name] = train_judge(name, out, minutes=run["minutes"], cpu=cpu, config=recipe.recorded(run))
+    if not found:
+        raise ConfigError(f"'{records}' holds no records of training (vae.json, clip.json, ...).")
     return found
 
 

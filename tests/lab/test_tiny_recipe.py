@@ -18,7 +18,7 @@ from lab import CONFIGS, table
 from lab.fit import Muon, geometry, orthogonalise
 from lab.tiny.clip import ClipSettings
 from lab.tiny.finisher import FinisherSettings, Studio, train_finisher
-from lab.tiny.recipe import CONTROLS, PARTS, train_tiny
+from lab.tiny.recipe import CONTROLS, PARTS, train_again, train_tiny
 from lab.tiny.tasks import CELL, SHARES, draw_task
 from lab.tiny.unet import noised, scheduler
 from lab.tiny.vae import VaeSettings, train_vae
@@ -125,6 +125,19 @@ def test_a_minute_of_training_beats_chance(tmp_path):
     for name in ("vae", "clip", "unet"):
         assert (tmp_path / "training" / f"{name}.png").stat().st_size > 1000
         assert (tmp_path / "training" / f"{name}_samples.png").stat().st_size > 10_000
+
+
+def test_again_trains_what_the_records_say(tmp_path):
+    settings = VaeSettings(batch=4)
+    train_vae(tmp_path / "first", settings, Budget(steps=2), Accelerator(cpu=True))
+    record = Record.load(tmp_path / "first" / "training", "vae")
+    record.runs[-1]["settings"]["channels"] = [16, 32, 64]  # as records had it before networks.yaml
+    record.save()
+    assert set(train_again(tmp_path / "second", tmp_path / "first" / "training", cpu=True)) == {"vae"}
+    stored = Record.load(tmp_path / "second" / "training", "vae").runs[0]["settings"]
+    assert VaeSettings(**stored) == settings
+    with pytest.raises(ConfigError, match="no records"):
+        train_again(tmp_path / "third", tmp_path / "second" / "vae", cpu=True)
 
 
 def test_the_decoder_learns_from_what_the_unet_makes(tmp_path):
