@@ -83,7 +83,7 @@ def measures() -> dict[str, object]:
         "of which, by room": ", ".join(f"{room} {size}" for room, size in rooms.most_common()),
         "circles": circles() or 0,
         "settings": len(dataclasses.fields(RefineConfig)),
-        "places per judge": sum("PIQE" in path.read_text(encoding="utf-8") for path in modules().values()),
+        "places per judge": 1 + sum("scorers.piqe" in path.read_text(encoding="utf-8") for path in modules().values()),
         "file names three times": sorted(name for name, count in names.items() if count > 2) or 0,
         "lines of lab": workshop,
     }

@@ -136,6 +136,8 @@ def test_again_trains_what_the_records_say(tmp_path):
     assert set(train_again(tmp_path / "second", tmp_path / "first" / "training", cpu=True)) == {"vae"}
     stored = Record.load(tmp_path / "second" / "training", "vae").runs[0]["settings"]
     assert VaeSettings(**stored) == settings
+    for name, recipe in PARTS.items():
+        recipe.recorded(Record.load(bundled("pipelines") / "tiny" / "training", name).runs[-1])
     with pytest.raises(ConfigError, match="no records"):
         train_again(tmp_path / "third", tmp_path / "second" / "vae", cpu=True)
 
