@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -22,7 +22,8 @@ from grefine.errors import ConfigError, WeightsCorrupt, in_words, nearest
 from grefine.models.mdiqa_blocks import imagenet, pad_to
 from grefine.models.reference import load_reference, rename
 
-COLOR_SPACES = ("RGB", "HSV", "LAB", "YUV")
+ColorSpace = Literal["RGB", "HSV", "LAB", "YUV"]
+COLOR_SPACES: tuple[str, ...] = get_args(ColorSpace)
 
 
 def convert(rgb: np.ndarray, space: str) -> np.ndarray:

@@ -84,7 +84,7 @@ def test_one_clear_error(pipe, name):
     [
         (lambda images: [], "0 maps for 1 images"),
         (lambda images: [QualityMap(np.ones((8, 8), np.float32), 0.5)], "8x8 but its image is 64x64"),
-        (lambda images: [QualityMap(np.full((64, 64), np.nan, np.float32), 0.5)], "not finite"),
+        (lambda images: [QualityMap(np.full((64, 64), np.nan, np.float32), 0.5)], "needs finite"),
         (lambda images: [QualityMap(np.full((64, 64), 9.0, np.float32), 0.5)], "0..1"),
     ],
 )

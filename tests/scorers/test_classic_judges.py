@@ -97,7 +97,7 @@ def test_flat_and_small_pictures_get_a_number_or_a_sentence():
         assert np.isfinite(load_scorer(name)([flat])[0][name])
     from grefine.errors import ImageError
 
-    with pytest.raises(ImageError, match="at least 96"):
+    with pytest.raises(ImageError, match="needs 96 a side"):
         load_scorer("niqe")([Image.new("RGB", (95, 200))])
 
 

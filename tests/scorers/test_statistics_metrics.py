@@ -102,7 +102,7 @@ def test_foreign_files_are_named(tmp_path):
     with pytest.raises(WeightsCorrupt, match="linear"):
         read_model(tmp_path)
     write_model(tmp_path)
-    with pytest.raises(ImageError, match="at least 16"):
+    with pytest.raises(ImageError, match="needs 16 a side"):
         load_brisque(tmp_path, "cpu")([Image.new("RGB", (8, 40))])
 
 
