@@ -26,6 +26,7 @@ def calibrate(
     from dataclasses import asdict
 
     from grefine.errors import ConfigError
+    from grefine.indicators.calibrate import accept_readings
     from grefine.indicators.calibrate import calibrate as measure
     from grefine.indicators.domain_check import check_pictures
     from grefine.indicators.load import load_maps, store_calibration
@@ -34,6 +35,7 @@ def calibrate(
     from grefine.io.images import read_image
     from grefine.resources import chosen_pipeline
 
+    accept_readings(phrase_score, redundant)
     pictures, sources = list_pictures([images]), prompt_sources(None, prompts)
     for kind, name in (("quality", quality_map), ("alignment", alignment_map)):
         if name is not None:

@@ -71,6 +71,13 @@ class Calibrated:
     warnings: tuple[str, ...] = ()
 
 
+def accept_readings(phrase_score: Any, redundant: Any) -> None:
+    """Refuse readings that are not measured, before anybody looks at a picture; None leaves the choice open."""
+    for name, value, accepted in (("phrase_score", phrase_score, PLACES), ("redundant", redundant, COMPARED)):
+        if value not in (None, *accepted):
+            raise ConfigError(f"{name} must be one of {', '.join(accepted)}, not {value!r}.")
+
+
 def calibrate(
     pq: PQMap,
     aq: AQMap,
@@ -84,9 +91,7 @@ def calibrate(
     """Measure a CLIP and its prompts on good images, which may stream; of both readings None takes the better one."""
     if pq.map_mode != "paper":
         raise ConfigError(f"No threshold holds for maps of map_mode {pq.map_mode!r}: calibrate with map_mode 'paper'.")
-    for name, value, accepted in (("phrase_score", phrase_score, PLACES), ("redundant", redundant, COMPARED)):
-        if value not in (None, *accepted):
-            raise ConfigError(f"{name} must be one of {', '.join(accepted)}, not {value!r}.")
+    accept_readings(phrase_score, redundant)
     if not 0.0 < false_alarms <= 0.5:
         raise ConfigError(f"false_alarms must be a share above 0 and at most 0.5, not {false_alarms}.")
     evidence = gather(pq, aq, images, [parsed_prompt(prompt) for prompt in prompts])

@@ -127,7 +127,7 @@ def test_selfcheck_reports_and_fails_on_random_weights(place):
         (("map", "absent.png", "-o", "x"), ImageError, "no file or folder 'absent.png'"),
         (("calibrate", "--pipeline", "PIPE", "--images", "GOOD"), PromptError, "have no prompt"),
         (
-            ("calibrate", "--pipeline", "PIPE", "--images", "GOOD", "--prompts", "PROMPTS", "--phrase-score", "mean"),
+            ("calibrate", "--pipeline", "PIPE", "--images", "GOOD", "--phrase-score", "mean"),
             ConfigError,
             "class, peak, not 'mean'",
         ),
@@ -137,7 +137,6 @@ def test_selfcheck_reports_and_fails_on_random_weights(place):
 )
 def test_refusals(place, tmp_path, arguments, error, message):
     known = {"PIPE": place / "pipe", "GOOD": place / "good", "EMPTY": tmp_path, "SHOWN": EXAMPLES}
-    known["PROMPTS"] = place / "prompts.csv"
     done = run(*(known.get(a, a) for a in arguments))
     assert isinstance(done.exception, error)
     assert message in str(done.exception)
