@@ -100,7 +100,8 @@ def _spread(source: Any, images: Sequence[Image.Image], kind: str) -> Sequence[H
     elif isinstance(source, (str, Path, Image.Image)):
         source = [source]
     elif isinstance(source, Mapping) or not isinstance(source, Sequence):
-        raise ConfigError(f"Give a map, a list of maps, a folder or a function, not {type(source).__name__}.")
+        what = type(source).__name__
+        raise ConfigError(f"Give a map, a list of maps or a folder, not {what}; `pipe` takes functions as they are.")
     if len(source) != len(images):
         many = "One heatmap was" if len(source) == 1 else f"{len(source)} heatmaps were"
         raise ConfigError(f"{many} given for {len(images)} images: give one per image, or a function.")

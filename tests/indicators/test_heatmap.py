@@ -62,3 +62,5 @@ def test_wrong_counts():
         HeatmapQuality(RAMP)([IMAGE, IMAGE])
     with pytest.raises(ConfigError, match="not dict"):
         HeatmapQuality({"a": RAMP})([IMAGE])  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="or a folder, not function; `pipe` takes functions"):
+        HeatmapQuality(lambda image: RAMP)([IMAGE])  # type: ignore[arg-type]
