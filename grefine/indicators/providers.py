@@ -26,7 +26,7 @@ from grefine.types import AlignmentMap, Beside, MapSpec, ParsedPrompt, QualityMa
 
 OWN = {"quality": "pq", "alignment": "aq"}
 """What our maps are called among several."""
-WEIGHED = re.compile(r"(.*)\*\s*(\d+\.?\d*|\.\d+)")
+WEIGHED = re.compile(r"(.*)\*\s*(-?(?:\d+\.?\d*|\.\d+)(?:e-?\d\d?)?)")
 """A map with its weight, among several."""
 SPOT = 0.002
 """Share of the pixels that may lie beyond the edge: a smaller place is not repaired either (`min_region_area`)."""

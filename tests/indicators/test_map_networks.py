@@ -171,7 +171,7 @@ def test_several_maps_are_one_with_the_pipelines_own_among_them(detector, script
     file, digest = script
     image, heat = picture(3), f"torchscript:{file}#{digest}"
     worst = open_source("quality", f"detector:{detector},{heat}")
-    mean = open_source("quality", f"detector:{detector}*1,{heat}*3")
+    mean = open_source("quality", f"detector:{detector}*1,{heat}*3e0")
     apart = [part([image])[0].values for part in worst.parts]
     np.testing.assert_allclose(worst([image])[0].values, np.minimum(*apart))
     np.testing.assert_allclose(mean([image])[0].values, (apart[0] + 3 * apart[1]) / 4, atol=1e-6)
@@ -185,8 +185,8 @@ def test_several_maps_are_one_with_the_pipelines_own_among_them(detector, script
     np.testing.assert_allclose(drawer.qualities([image])[0].values, np.minimum(scaled, apart[1]), atol=1e-4)
     assert drawer.drawn_by[0].name == "worst of pq, end2end"
     assert "p" not in drawer.scores([image], [None])[0]
-    for wrong, says in ((f"pq*1,{heat}", "every map needs a weight"), (f"pq*0,{heat}*1", "every map needs a weight")):
-        with pytest.raises(ConfigError, match=says):
+    for wrong in (f"pq*1,{heat}", f"pq*0,{heat}*1", f"pq*-1,{heat}*1"):
+        with pytest.raises(ConfigError, match="every map needs a weight"):
             open_source("quality", wrong)
 
 
