@@ -73,6 +73,8 @@ def judge_file(name: str) -> JudgeFile:
 
 def metric_specs(only: str | None = None) -> list[MetricSpec]:
     """Return what is known of every metric; `only` may be "paper" for its thirteen."""
+    if only not in (None, "paper"):
+        raise ConfigError(f"Metrics are listed as 'paper', or all without a word, not '{only}'.")
     files = judge_files()
     return [files[name].SPEC for name in (PAPER if only else files)]
 

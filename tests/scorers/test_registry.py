@@ -64,6 +64,11 @@ def test_every_metric_says_what_a_reader_needs():
     ]  # fmt: skip
 
 
+def test_an_unknown_list_is_not_taken_for_the_papers():
+    with pytest.raises(ConfigError, match="listed as 'paper'.*not 'papers'"):
+        list_metrics("papers")
+
+
 def test_what_cannot_run_says_why_and_how():
     for row in list_metrics():
         assert row["runs"] or (row["reason"] and row["weights"]), row["name"]
