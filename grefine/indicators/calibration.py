@@ -116,7 +116,7 @@ def check_belongs(calibration: Calibration, clip: Any) -> None:
         then = calibration.made_from.get(what)
         if then is not None and then != now:
             raise ConfigError(
-                f"This calibration was measured with CLIP's {what} '{then}', not '{now}': load it or calibrate anew."
+                f"This calibration was measured with CLIP's {what} '{then}', not '{now}': use that, or calibrate anew."
             )
 
 
