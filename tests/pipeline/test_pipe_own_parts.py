@@ -97,7 +97,7 @@ def test_every_image_gets_its_own_map_and_samples_share_it(pipe, tmp_path):
             "returned a QualityMap: return one map for each image",
         ),
         ("nowhere.npy", ImageError, "Cannot read the heatmap 'nowhere.npy'"),
-        (3, ConfigError, "a list of maps, a folder or a function, not int"),
+        (3, ConfigError, "a list of maps or a folder, not int"),
     ],
 )
 def test_wrong_maps_are_one_sentence(pipe, given, kind, sentence):
